@@ -1,0 +1,257 @@
+"""The look of every picture in the notebooks, set once.
+
+A picture is a matplotlib `Figure` (an object of its own, not pyplot's hidden list of open figures, so nothing is drawn
+twice and nothing piles up while a slider moves) together with a sentence that says what it shows, for those who can't
+see it. Text is at least 13 points, readable from the back of a room. Line colours are Okabe and Ito's, which stay apart
+for colour-blind eyes, and each line also has a dash and a marker of its own; maps are viridis, bars are hatched. The
+background is white in every theme, so that dark text stays readable in a dark JupyterLab.
+
+Importing this module sets matplotlib's defaults, so a figure that a student draws by hand has the same look.
+"""
+
+import base64
+import html
+import io
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+
+import matplotlib
+import numpy as np
+from cycler import cycler
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+from PIL import Image
+
+SMALLEST_FONT = 13          # points
+CSS_PIXELS = 100            # how wide an inch of figure is on the page
+SHARPNESS = 1.2             # image pixels for each CSS pixel, so that a zoomed projector stays sharp
+
+# Okabe and Ito, "Color Universal Design" (2008), without the yellow, which vanishes on white.
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+PALETTE = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++", "oo")
+
+matplotlib.rcParams.update({
+    "font.family": "DejaVu Sans",           # comes with matplotlib, so it is there and the same on every machine
+    "font.size": 14,
+    "axes.titlesize": 15,
+    "axes.labelsize": 14,
+    "xtick.labelsize": SMALLEST_FONT,
+    "ytick.labelsize": SMALLEST_FONT,
+    "legend.fontsize": SMALLEST_FONT,
+    "figure.titlesize": 16,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "lines.linewidth": 2.5,
+    "lines.markersize": 7,
+    "image.cmap": "viridis",
+    "hatch.linewidth": 1.2,
+    "axes.prop_cycle": cycler(color=PALETTE, linestyle=DASHES),
+})
+
+
+@cache
+def _stored_colours() -> Image.Image:
+    """The 256 colours that a stored image holds, a third of the size: viridis, greys, and tints of the line colours."""
+    tints = [np.linspace(1, matplotlib.colors.to_rgb(colour), 17)[1:] for colour in PALETTE[:6]]
+    colours = np.concatenate([matplotlib.colormaps["viridis"](np.linspace(0, 1, 128))[:, :3],
+                              np.linspace((0, 0, 0), (1, 1, 1), 32), *tints])
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((colours * 255).round().astype(np.uint8).tobytes())
+    return palette
+
+
+class Picture:
+    """A figure with words for those who can't see it; a notebook shows it as an image whose `alt` is those words.
+
+    `figure` stays at hand so that a test can assert on what was drawn. Raises ValueError for an empty `alt`, and for
+    text smaller than 13 points, which the back row can't read.
+    """
+
+    def __init__(self, figure: Figure, alt: str):
+        if not alt.strip():
+            raise ValueError("alt must say what the picture shows, for those who can't see it; it is empty")
+        for text in figure.findobj(Text):
+            if text.get_text() and text.get_visible() and text.get_fontsize() < SMALLEST_FONT:
+                raise ValueError(f"text in a picture must be at least {SMALLEST_FONT} points, "
+                                 f"not {text.get_fontsize():g} as in {text.get_text()!r}")
+        self.figure = figure
+        self.alt = " ".join(alt.split())
+
+    @cached_property
+    def data_uri(self) -> str:
+        """The picture as a `data:image/png;base64,…` address, drawn when it is first asked for."""
+        canvas = FigureCanvasAgg(self.figure)
+        self.figure.dpi = CSS_PIXELS * SHARPNESS
+        canvas.draw()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        FigureCanvasBase(self.figure)                   # takes the drawing canvas's place and lets its pixels go
+        file = io.BytesIO()
+        image.quantize(palette=_stored_colours(), dither=Image.Dither.NONE).save(file, "PNG")
+        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+    def _repr_html_(self) -> str:
+        width = round(self.figure.get_figwidth() * CSS_PIXELS)
+        return (f'<img alt="{html.escape(self.alt)}" src="{self.data_uri}" width="{width}" '
+                'style="max-width: 100%; height: auto">')
+
+    def __repr__(self) -> str:
+        return f"Picture: {self.alt}"
+
+
+def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int = 1, **options):
+    """`(figure, axes)` as from `pyplot.subplots`, in the notebooks' look; sizes in inches, 100 pixels each."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+# Labels. Tokens are bytes: half a character, a newline or an emoji that the font lacks must all stay visible.
+
+VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+
+
+def token_label(token: bytes) -> str:
+    """A token as one printable line: spaces as ␣, newlines as ⏎, bytes that are only part of a character in hex.
+
+    >>> token_label(b" the"), token_label("é".encode()), token_label(b"\\xc3")
+    ('␣the', 'é', '⟨C3⟩')
+    """
+    label = ""
+    while token:
+        try:
+            text, token = token.decode("utf-8"), b""
+        except UnicodeDecodeError as error:
+            text = token[:error.start].decode("utf-8")
+            label, token, text = label + _visible(text), token[error.end:], token[error.start:error.end]
+            label += f"⟨{text.hex(' ').upper()}⟩"
+        else:
+            label += _visible(text)
+    return "◌" + label if label and unicodedata.combining(label[0]) else label
+
+
+def _visible(text: str) -> str:
+    return "".join(VISIBLE.get(c, c if c.isprintable() else f"⟨U+{ord(c):04X}⟩") for c in text)
+
+
+@cache
+def _font_characters() -> frozenset[int]:
+    return frozenset(FT2Font(findfont("DejaVu Sans")).get_charmap())
+
+
+def drawable(text: str) -> str:
+    """`text` with what matplotlib's own font can't draw (emoji, Chinese) as ⟨U+1F642⟩."""
+    return "".join(c if ord(c) in _font_characters() else f"⟨U+{ord(c):04X}⟩" for c in str(text))
+
+
+def _tick_labels(axis, labels: Sequence, **options) -> None:
+    """One tick a label, shown letter by letter: a `$` in somebody's text is a dollar sign and no formula."""
+    axis.set_ticks(range(len(labels)), [drawable(label) for label in labels], **options)
+    for label in axis.get_ticklabels():
+        label.set_parse_math(False)
+
+
+def _array(values) -> np.ndarray:
+    """Numbers for matplotlib, from a list, an array or a tensor (also one that wants a gradient)."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)
+
+
+# The plots that several notebooks share. Each returns a Picture.
+
+def bars(labels: Sequence[str], values, *, alt: str, title: str = "", value_label: str = "probability",
+         show_values: str = ".2f", limit: float | None = None) -> Picture:
+    """Horizontal bars, one a label, from top to bottom, with the number at the end of each.
+
+    `values` is one number a label, or a dict of name -> such numbers, drawn side by side, each with a hatch of its own.
+    `limit` fixes the end of the axis, so that a picture that moves with a slider keeps its scale.
+    """
+    series = values if isinstance(values, Mapping) else {"": values}
+    series = {name: _array(numbers) for name, numbers in series.items()}
+    thickness = 0.8 / len(series)
+    figure, axes = new_figure(8, max(2.2, 1.0 + len(labels) * max(0.32, 0.28 * len(series))))
+    for i, (name, numbers) in enumerate(series.items()):
+        if numbers.shape != (len(labels),):
+            raise ValueError(f"values must be one number for each of the {len(labels)} labels, not {numbers.shape}")
+        places = np.arange(len(labels)) - 0.4 + thickness * (i + 0.5)
+        drawn = axes.barh(places, numbers, thickness * 0.9, label=name, color=PALETTE[i], hatch=HATCHES[i],
+                          edgecolor="white")
+        axes.bar_label(drawn, fmt=f"{{:{show_values}}}", padding=4, fontsize=SMALLEST_FONT)
+    _tick_labels(axes.yaxis, labels)
+    axes.set(title=title, xlabel=value_label, xlim=(min(0, *(n.min() for n in series.values())), limit))
+    axes.margins(x=0.12)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    if len(series) > 1:
+        axes.legend(loc="best")
+    return Picture(figure, alt)
+
+
+def heat_map(matrix, row_labels: Sequence[str], column_labels: Sequence[str], *, alt: str, title: str = "",
+             row_label: str = "", column_label: str = "", value_label: str = "", low: float | None = None,
+             high: float | None = None, show_values: str | None = None) -> Picture:
+    """A matrix (rows, columns) as coloured cells with a scale beside it; cells that are NaN (hidden) are hatched.
+
+    `show_values` is a number format such as ".2f": where the cells are large enough, the numbers stand in them.
+    """
+    matrix = _array(matrix)
+    rows, columns = len(row_labels), len(column_labels)
+    if matrix.shape != (rows, columns):
+        raise ValueError(f"matrix must be ({rows}, {columns}), as the labels are, not {matrix.shape}")
+    cell = min(0.7, max(0.25, 5.5 / max(rows, columns)))    # inches
+    figure, axes = new_figure(max(5, columns * cell + 2.8), max(3, rows * cell + 1.6))
+    figure.set_layout_engine("compressed")                  # the scale as tall as the map
+    axes.set_facecolor("#EEEEEE")
+    axes.patch.set(hatch="///", edgecolor="#999999")        # seen only where a cell is NaN
+    image = axes.imshow(np.ma.masked_invalid(matrix), vmin=low, vmax=high)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    _tick_labels(axes.yaxis, row_labels)
+    longest = max(len(drawable(label)) for label in column_labels)
+    _tick_labels(axes.xaxis, column_labels, rotation=90 if longest * 0.14 > cell else 0)
+    axes.set(title=title, ylabel=row_label, xlabel=column_label)
+    figure.colorbar(image, ax=axes, label=value_label)
+    if show_values and cell >= 0.5:
+        for (row, column), value in np.ndenumerate(matrix):
+            if np.isfinite(value):
+                dark = image.norm(value) < 0.6              # white on viridis's dark half, black on its light half
+                axes.text(column, row, f"{value:{show_values}}", ha="center", va="center", fontsize=SMALLEST_FONT,
+                          color="white" if dark else "black")
+    return Picture(figure, alt)
+
+
+def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, title: str = "",
+          levels: Mapping[str, float] | None = None, log_x: bool = False, log_y: bool = False,
+          markers: bool | None = None) -> Picture:
+    """Curves: `series` is name -> (x values, y values); each has a colour, a dash and a marker of its own.
+
+    `levels` is name -> a height at which a thin dotted line runs across, to compare with. Markers are drawn on curves
+    of up to 30 points, unless `markers` says otherwise.
+    """
+    figure, axes = new_figure(8, 4)
+    for i, (name, (x, y)) in enumerate(series.items()):
+        x, y = _array(x), _array(y)
+        marked = len(x) <= 30 if markers is None else markers
+        axes.plot(x, y, label=drawable(name), color=PALETTE[i % 7], linestyle=DASHES[i % 7],
+                  marker=MARKERS[i % 7] if marked else None)
+    for name, height in (levels or {}).items():
+        axes.axhline(height, color="#555555", linewidth=1.5, linestyle=":")
+        axes.annotate(drawable(name), (0.01, height), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                      textcoords="offset points", fontsize=SMALLEST_FONT, color="#333333")
+    axes.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear",
+             yscale="log" if log_y else "linear")
+    if len(series) > 1:
+        axes.legend()
+    return Picture(figure, alt)
