@@ -1,0 +1,154 @@
+"""The model: token ids in, for every position the logits of the next token out.
+
+Fourth stop of the pipeline. A GPT is token plus position embeddings, a stack of blocks that each add something to the
+stream of activations, a last norm, and a linear head: Radford et al., "Language Models are Unsupervised Multitask
+Learners" (2019), with the norm before each part (Xiong et al., "On Layer Normalization in the Transformer Architecture",
+2020). It knows nothing of text, training or sampling. Shapes: B sequences, T tokens, C = d_model channels, V tokens in
+the vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minigpt.arguments import integer, number, shown
+from minigpt.attention import KeyValueCache, MultiHeadAttention
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The size of a model. The defaults are the reference's. Raises TypeError or ValueError for a size that cannot be.
+
+    vocab_size: V, tokens in the vocabulary; context_length: the most tokens that it sees at once; d_model: C, channels
+    of a token; n_heads: attention heads, must divide d_model; n_layers: blocks; d_ff: channels inside the feed-forward
+    (0 leaves it out); dropout: the share of activations set to 0 while it trains.
+    """
+
+    vocab_size: int = 256
+    context_length: int = 32
+    d_model: int = 256
+    n_heads: int = 4
+    n_layers: int = 1
+    d_ff: int = 1024
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        for name, low, high in (("vocab_size", 1, 1 << 20), ("context_length", 1, 1 << 16), ("d_model", 1, 1 << 14),
+                                ("n_heads", 1, 1 << 14), ("n_layers", 0, 1000), ("d_ff", 0, 1 << 16)):
+            integer(name, getattr(self, name), low, high)
+        number("dropout", self.dropout, low=0, high=0.99)
+        if self.d_model % self.n_heads:
+            raise ValueError(f"n_heads must divide d_model: {self.d_model} channels cannot be shared "
+                             f"among {self.n_heads} heads")
+
+
+class FeedForward(nn.Module):
+    """What a token does with what it has gathered: widen to d_ff, GELU, back to d_model, each token by itself.
+
+    GELU: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
+    """
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
+        super().__init__()
+        self.expand = nn.Linear(integer("d_model", d_model, low=1), integer("d_ff", d_ff, low=1))
+        self.contract = nn.Linear(d_ff, d_model)
+        self.dropout = number("dropout", dropout, low=0, high=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return F.dropout(self.contract(F.gelu(self.expand(x))), self.dropout, self.training)
+
+
+class TransformerBlock(nn.Module):
+    """Attention, then feed-forward; each reads a normalised copy of the stream and adds its result to the stream."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.d_model)
+        self.attention = MultiHeadAttention(config.d_model, config.n_heads, config.dropout)
+        has_feed_forward = config.d_ff > 0                         # without it, no norm is left waiting for it
+        self.norm2 = nn.LayerNorm(config.d_model) if has_feed_forward else None
+        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout) if has_feed_forward else None
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + self.attention(self.norm1(x), cache)
+        return self._feed_forward(x)
+
+    def with_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same output, and the attention weights (B, H, T, T)."""
+        out, weights = self.attention.with_weights(self.norm1(x))
+        return self._feed_forward(x + out), weights
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return x if self.feed_forward is None else x + self.feed_forward(self.norm2(x))
+
+
+class GPTModel(nn.Module):
+    """The whole network. `GPTModel(config)(ids)` turns ids (B, T) into logits (B, T, V)."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        if not isinstance(config, GPTConfig):
+            raise TypeError(f"config must be a GPTConfig, not {shown(config)}")
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = nn.Embedding(config.context_length, config.d_model)
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.apply(_initialise)
+
+    def forward(self, ids: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
+        """Logits of the next token at every position.
+
+        `ids` is (B, T), whole numbers below vocab_size; T may be at most context_length, what `cache` holds included.
+        Returns (B, T, V). Raises TypeError or ValueError for ids that do not fit.
+        """
+        x = self._embed(ids, cache[0].length if cache else 0)      # (B, T, C)
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache[i] if cache else None)              # (B, T, C)
+        return self.head(self.norm(x))                             # (B, T, V)
+
+    def attention_weights(self, ids: Tensor) -> Tensor:
+        """What each head of each layer looks at: (n_layers, B, n_heads, T, T)."""
+        x, weights = self._embed(ids), []
+        for block in self.blocks:
+            x, block_weights = block.with_weights(x)
+            weights.append(block_weights)
+        B, T = ids.shape
+        return torch.stack(weights) if weights else x.new_empty(0, B, self.config.n_heads, T, T)
+
+    def new_cache(self) -> list[KeyValueCache]:
+        """An empty key/value cache for `forward`, one for each layer, with room for a full context."""
+        return [KeyValueCache(self.config.context_length) for _ in self.blocks]
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers training may change."""
+        return sum(p.numel() for p in self.parameters())
+
+    def _embed(self, ids: Tensor, start: int = 0) -> Tensor:
+        if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"ids must be an int64 tensor, not {shown(getattr(ids, 'dtype', ids))}")
+        if ids.dim() != 2:
+            raise ValueError(f"ids must be (B, T), not {tuple(ids.shape)}")
+        end = start + ids.shape[1]
+        if end > self.config.context_length:
+            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, not {end}")
+        try:
+            tokens = self.token_embedding(ids)                     # (B, T, C)
+        except IndexError:
+            raise ValueError(f"ids must be at least 0 and less than vocab_size = {self.config.vocab_size}, "
+                             f"not {ids.min()} to {ids.max()}") from None
+        return tokens + self.position_embedding.weight[start:end]  # (B, T, C) + (T, C)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Small random weights (GPT-2's 0.02), so that the first guess is nearly uniform and the first loss nearly ln V."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,322 @@
+"""Training: batches, evaluation, the learning-rate schedule, and the loop that turns them into a trained model.
+
+The loop is a generator of reports, `for report in training_loop(...)`: a notebook draws them, the command line shows a bar,
+a test collects them, and none of them needs a hook. To pause is not to ask for the next report. What a run is made of,
+besides its text, lives in a `TrainingState`, which can be written down and restored to the last bit.
+
+Losses are in nats per UTF-8 byte, so that models with different tokenizers can be compared.
+"""
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from minigpt.arguments import choice, integer, number
+from minigpt.model import GPTModel
+from minigpt.muon import Muon
+
+IGNORED = -100        # the target that cross_entropy leaves out: fills up the last window of a text
+CHECK_EVERY = 10      # steps between looks at the loss's value, each of which waits for the device
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train, whatever the model and the text. Rates are peaks: the schedule warms up to them and decays from them.
+
+    optimizer: "adam" for every weight, or "muon" for the blocks' matrices and Adam for the rest; warmup: steps; floor: the
+    last step's rate as a share of the peak; clip: the largest norm of the gradient.
+    """
+
+    optimizer: str = "muon"
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    muon_learning_rate: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    warmup: int = 20
+    floor: float = 0.05
+    label_smoothing: float = 0.0
+    clip: float = 1.0
+
+    def __post_init__(self):
+        choice("optimizer", self.optimizer, ("adam", "muon"))
+        integer("batch_size", self.batch_size, low=1)
+        number("learning_rate", self.learning_rate, low=0, open_low=True)
+        number("muon_learning_rate", self.muon_learning_rate, low=0, open_low=True)
+        number("weight_decay", self.weight_decay, low=0)
+        integer("warmup", self.warmup, low=0)
+        number("floor", self.floor, low=0, high=1)
+        number("label_smoothing", self.label_smoothing, low=0, high=0.99)
+        number("clip", self.clip, low=0, open_low=True)
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text as the model reads it: `ids` (N,), a line break first for the text to follow, and its length in bytes."""
+
+    ids: np.ndarray | Tensor
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """One step of training. `step` steps are done of `steps` (an estimate, while the budget is in seconds)."""
+
+    step: int
+    steps: int
+    batch_loss: Tensor           # (), in nats per token; read as `loss`
+    bytes_per_token: float
+    learning_rate: float
+    tokens_per_second: float
+    seconds: float               # spent in the loop so far
+    seconds_left: float          # an estimate
+    validation_loss: float | None
+
+    @property
+    def loss(self) -> float:
+        """Nats per byte of this batch, label smoothing included."""
+        return float(self.batch_loss) / self.bytes_per_token
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became infinite or NaN; the model is back at the last good step."""
+
+
+def random_batch(ids, context_length: int, batch_size: int, generator: torch.Generator | None = None
+                 ) -> tuple[Tensor, Tensor]:
+    """`batch_size` windows of `ids` (N,), from anywhere in it, and for each token the one that follows.
+
+    Returns x and y, both (batch_size, context_length) int64, y one token later than x. Each of the N - context_length
+    possible starts is equally likely. Raises ValueError where `ids` is too short for a single window.
+    """
+    integer("context_length", context_length, low=1)
+    integer("batch_size", batch_size, low=1)
+    n_starts = len(ids) - context_length
+    if n_starts < 1:
+        raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} tokens, not {len(ids)}: "
+                         "take a longer text or a shorter context")
+    starts = torch.randint(n_starts, (batch_size, 1), generator=generator)
+    windows = torch.as_tensor(ids[starts + torch.arange(context_length + 1)], dtype=torch.int64)      # (B, T + 1)
+    return windows[:, :-1], windows[:, 1:]
+
+
+def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float) -> float:
+    """The rate of `step` (0 to steps - 1): a straight line up to `peak`, then half a cosine down to `floor`.
+
+    The peak is first reached at step warmup - 1, and the floor on the last step. Source of the cosine: Loshchilov and
+    Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)         # 0 at step warmup, 1 on the last step
+    return floor + (peak - floor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+
+
+@torch.no_grad()
+def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 64) -> float:
+    """The loss on the whole text, in nats per byte: windows cut end to end, every token of the text predicted once.
+
+    In eval mode and without gradients; the model's mode is put back afterwards.
+    """
+    T, device = model.config.context_length, next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    try:
+        for start in range(0, len(text.ids) - 1, T * batch_size):
+            piece = torch.as_tensor(text.ids[start:start + T * batch_size + 1], dtype=torch.int64)
+            x, y = (F.pad(ids, (0, -len(ids) % T), value=fill).view(-1, T).to(device)      # (B, T)
+                    for ids, fill in ((piece[:-1], 0), (piece[1:], IGNORED)))
+            total += F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=IGNORED, reduction="sum")
+    finally:
+        model.train(was_training)
+    return float(total) / text.n_bytes
+
+
+class TrainingState:
+    """A training run between two steps: the model, its optimizers, how many steps are done.
+
+    Chance is drawn afresh for each step from the seed and the step's number, so it needs no place here.
+    """
+
+    def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0):
+        integer("seed", seed, low=0, high=2 ** 32 - 1)
+        self.model, self.recipe, self.seed = model, recipe, seed
+        self.optimizers = _optimizers(model, recipe)
+        self.step = 0
+        self.seconds = 0.0               # spent in steps and evaluations
+        self.evaluation_seconds = 0.0    # what the last evaluation took
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it that is tensors, by name; `load` takes it back."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for j, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{j}.{name}": tensor for name, tensor in state.items()}
+        return tensors | {"progress": torch.tensor([self.step, self.seconds, self.evaluation_seconds],
+                                                   dtype=torch.float64)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to where the run was when `tensors` were written."""
+        self.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()
+                                    if name.startswith("model.")})
+        for i, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                if name.startswith(f"optimizer.{i}."):
+                    _, _, j, key = name.split(".")
+                    state.setdefault(int(j), {})[key] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        step, self.seconds, self.evaluation_seconds = tensors["progress"].tolist()
+        self.step = int(step)
+
+
+def training_loop(state: TrainingState, text: TokenizedText, validation: TokenizedText | None = None, *,
+                  steps: int | None = None, seconds: float | None = None, evaluations: int = 4) -> Iterator[Report]:
+    """Train until `steps` steps are done or `seconds` are used up, one report a step.
+
+    The budget is one of the two, and the schedule follows it. Seconds are those spent in here, not those in which the
+    caller draws or pauses. The validation loss is measured `evaluations` times, evenly spread, the last time on the last
+    step; of a budget of seconds the measuring is paid too, so there it is done less often where it would take more than a
+    tenth. Raises ValueError for a bad budget or a text too short for one window,
+    TrainingDiverged when the loss is no longer finite, MemoryError when the device is too small.
+    """
+    if (steps is None) == (seconds is None):
+        raise ValueError(f"give either steps or seconds, not steps={steps} and seconds={seconds}")
+    integer("steps", steps, low=1, optional=True)
+    number("seconds", seconds, low=0, open_low=True, optional=True)
+    integer("evaluations", evaluations, low=1)
+    random_batch(text.ids, state.model.config.context_length, 1)      # too short a text is refused before the first step
+    return _loop(state, text, validation, steps, seconds, evaluations)
+
+
+def _loop(state, text, validation, steps, seconds, evaluations) -> Iterator[Report]:
+    model, recipe = state.model, state.recipe
+    tokens_a_step = recipe.batch_size * model.config.context_length
+    durations = deque(maxlen=50)                                     # of the last steps, in seconds
+    watch = _Watch(model)
+    used = _used(state, steps, seconds)
+    finished = state.step == steps
+    while not finished:
+        began = time.perf_counter()
+        planned = steps or _planned_steps(state, validation, seconds, durations)
+        warmup = min(recipe.warmup, planned // 5)
+        rate = learning_rate(state.step, planned, warmup, 1.0, recipe.floor)
+        loss = _step(state, text.ids, rate)
+        state.step += 1
+        finished = state.step == planned
+        watch.look(state, loss, finished)
+        durations.append(time.perf_counter() - began)
+        state.seconds += durations[-1]
+
+        used, used_before = _used(state, steps, seconds), used
+        typical = statistics.median(durations)
+        share = min(evaluations, _affordable(state, validation, seconds, durations)) if seconds else evaluations
+        validation_loss = None
+        if validation is not None and (finished or int(used * share) > int(used_before * share)):
+            began = time.perf_counter()
+            validation_loss = evaluate(model, validation)
+            state.evaluation_seconds = time.perf_counter() - began
+            state.seconds += state.evaluation_seconds
+        yield Report(state.step, planned, loss, text.n_bytes / max(1, len(text.ids) - 1), rate * recipe.learning_rate,
+                     tokens_a_step / typical, state.seconds, (planned - state.step) * typical, validation_loss)
+
+
+def _used(state, steps, seconds) -> float:
+    """The share of the budget that is used up."""
+    return state.step / steps if steps else min(1.0, state.seconds / seconds)
+
+
+def _planned_steps(state, validation, seconds, durations) -> int:
+    """How many steps the budget of seconds comes to, at the pace so far, with the last evaluation paid from it too."""
+    if len(durations) < 3:
+        return state.step + 1_000                                    # unknown yet; the schedule is still warming up
+    left = seconds - state.seconds - _evaluation_cost(state, validation, durations)
+    return state.step + max(1, int(left / statistics.median(durations)))
+
+
+def _evaluation_cost(state, validation, durations) -> float:
+    """Seconds that an evaluation takes: those of the last one, before it a guess (a step is forward and twice that back)."""
+    if validation is None or state.evaluation_seconds:
+        return state.evaluation_seconds
+    tokens_a_step = state.recipe.batch_size * state.model.config.context_length
+    return len(validation.ids) / tokens_a_step * statistics.median(durations) / 3
+
+
+def _affordable(state, validation, seconds, durations) -> int:
+    """How many evaluations take no more than a tenth of the budget together."""
+    cost = _evaluation_cost(state, validation, durations)
+    return int(0.1 * seconds / cost) if cost else 1
+
+
+def _step(state: TrainingState, ids, rate: float) -> Tensor:
+    """One step of every optimizer at `rate` (a share of the peak) on a fresh batch; returns its loss, nats per token."""
+    model, recipe = state.model, state.recipe
+    device = next(model.parameters()).device
+    model.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(state.seed * 1_000_003 + state.step)       # batch and dropout: this step's own
+        x, y = random_batch(ids, model.config.context_length, recipe.batch_size)
+        try:
+            logits = model(x.to(device, non_blocking=True))          # (B, T, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), y.to(device, non_blocking=True).flatten(),
+                                   label_smoothing=recipe.label_smoothing)
+            loss.backward()
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"the {device.type} has too little memory for this step: halve batch_size "
+                              f"(now {recipe.batch_size}) or context_length (now {model.config.context_length})") from error
+    torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.detach()
+
+
+class _Watch:
+    """Looks at the losses now and then, keeps a copy of the weights while they are good, and goes back when they are not."""
+
+    def __init__(self, model: GPTModel):
+        self.losses: list[Tensor] = []
+        self.keep(model)
+
+    def keep(self, model: GPTModel) -> None:
+        self.good = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def look(self, state: TrainingState, loss: Tensor, last: bool) -> None:
+        self.losses.append(loss)
+        if len(self.losses) < CHECK_EVERY and not last:
+            return
+        finite = torch.stack(self.losses).isfinite().tolist()
+        if all(finite):
+            self.losses.clear()
+            self.keep(state.model)
+            return
+        state.model.load_state_dict(self.good)
+        first, value = state.step - len(finite) + finite.index(False) + 1, float(self.losses[finite.index(False)])
+        raise TrainingDiverged(
+            f"the loss became {value} at step {first}; the model is back at step {state.step - len(finite)}. What usually "
+            f"helps: a lower learning rate (the peak is {state.recipe.learning_rate}), a longer warm-up, a smaller clip")
+
+
+def _optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices where the recipe says so, and Adam for all else. Each group remembers its peak rate."""
+    matrices = [p for p in model.blocks.parameters() if p.dim() == 2] if recipe.optimizer == "muon" else []
+    taken = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in taken]
+    optimizers = [torch.optim.AdamW(rest, recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay, fused=True)]
+    if matrices:
+        optimizers.append(Muon(matrices, recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
