@@ -1,0 +1,239 @@
+"""Checks for 02_attention: the causal mask, splitting into heads, attention. The truth is torch's own."""
+
+import random
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from minigpt.classroom.checks.framework import (
+    Mistake, Student, accuse, article, check, difference, is_nan, one_of, pair, same, tensor,
+)
+
+# ---------------------------------------------------------------------------------------------------- check_causal_mask
+
+@check("causal mask: the past and the present visible, the future hidden, for T = 1 to 9")
+def check_causal_mask(student: Student) -> None:
+    """Checks `fn(T) -> (T, T) bool tensor`, True where position i (the row) may look at position j (the column)."""
+    for T in (3, *random.sample(range(4, 10), 3), 2, 1):
+        answer, right = student(T=T), torch.tensor([[j <= i for j in range(T)] for i in range(T)])
+        if isinstance(answer, Tensor) and answer.dtype != torch.bool:
+            raise mask_of_numbers(answer)
+        answer = tensor(answer, "Your mask", (T, T), "(T, T)", "bool")
+        accuse(answer, {
+            "Your mask is the wrong way round: it is True for the future and False for the past. Here True means "
+            "`may look`.": ~right,
+            "Your mask hides the present too: the diagonal must stay visible, since a position may look at itself.":
+                right.tril(-1),
+            "Your mask shows the future and hides the past: position 0 sees all, the last position only itself. "
+            "Row i is who looks, column j what is looked at, so take the lower triangle.": right.T,
+            "Your mask hides only the diagonal: a position may look at itself, and not at what comes after it.":
+                ~torch.eye(T, dtype=torch.bool),
+            "Your mask hides nothing: everything is True, and each position sees the future.": torch.ones_like(right),
+            "Your mask hides everything: all is False, and softmax would have nothing to share out.":
+                torch.zeros_like(right),
+            "Your mask lets each position look one place into the future. Shift the triangle by one: the diagonal "
+            "is the last that is visible.": torch.ones_like(right).tril(1),
+            "Your mask shows each position nothing but itself: the past should be visible too.":
+                torch.eye(T, dtype=torch.bool),
+        } if not same(answer, right) else {})
+        if not same(answer, right):
+            i, j = (answer != right).nonzero()[0].tolist()
+            verb = "may look" if right[i, j] else "may not look"
+            raise Mistake(f"With T = {T}, position {i} {verb} at position {j}, and your mask says {bool(answer[i, j])}.")
+
+
+def mask_of_numbers(answer: Tensor) -> Mistake:
+    """Why a mask that is not bool won't do."""
+    if answer.is_floating_point() and bool(answer.isinf().any()):
+        return Mistake("Your mask holds 0 and -inf, made to be added to the scores. Return True and False "
+                       "(True: may look); the scores come later.")
+    return Mistake(f"Your mask holds numbers ({answer.dtype}); it should hold True and False. "
+                   "`.bool()`, or torch.ones(T, T, dtype=torch.bool), makes it so.")
+
+
+# ---------------------------------------------------------------------------------------------------- check_split_heads
+
+@check("split heads: head h has channels h·d_head to (h+1)·d_head at every position, on 11 random inputs")
+def check_split_heads(student: Student) -> None:
+    """Checks `fn(x: (B, T, C), n_heads) -> (B, n_heads, T, C / n_heads)`, each head a block of neighbouring channels."""
+    for trial in range(11):
+        B, T, n_heads, size = random.sample((2, 3, 4, 5), 4)
+        n_heads = 1 if trial == 10 else n_heads
+        x = torch.randn(B, T, n_heads * size)
+        right = torch.stack([x[:, :, h * size:(h + 1) * size] for h in range(n_heads)], dim=1)
+        answer = student(x=x, n_heads=n_heads)
+        if isinstance(answer, (list, tuple)):
+            raise Mistake(f"{student.name} returns {article(answer)} of {len(answer)}; put the heads into one tensor "
+                          "of shape (B, n_heads, T, d_head).")
+        if isinstance(answer, Tensor):
+            shape = f"Your heads have shape {tuple(answer.shape)}"
+            accuse(answer, {
+                f"{shape}, which is (B, T, n_heads, d_head): the split is right. Swap axes 1 and 2, so that each head "
+                "is a batch of its own.": right.transpose(1, 2),
+                f"{shape}: the heads stand before the batch. They belong behind it: (B, n_heads, T, d_head).":
+                    right.transpose(0, 1),
+                f"{shape}: the last two axes are swapped. Positions come before channels: (B, n_heads, T, d_head).":
+                    right.transpose(2, 3),
+            } if answer.shape != right.shape else {})
+        answer = tensor(answer, "Your result", (B, n_heads, T, size), "(B, n_heads, T, d_head)")
+        if not same(answer, right):
+            by_position = x.reshape(B, T, size, n_heads)
+            accuse(answer, {
+                "Your shape is right, and the numbers are mixed up: reshaping straight to (B, n_heads, T, d_head) "
+                "gives head 0 the first positions and not the first channels. Reshape to (B, T, n_heads, d_head) "
+                "first, then transpose.": x.reshape(B, n_heads, T, size),
+                f"Your heads take every {n_heads}th channel. Head h should have a block of neighbours: reshape to "
+                "(B, T, n_heads, d_head), not to (B, T, d_head, n_heads).": by_position.permute(0, 3, 1, 2),
+                "Your heads come in reverse order: head 0 has the last channels.": right.flip(1),
+                "Your shape is right, and positions have become channels: you reshaped to (B, n_heads, d_head, T).":
+                    x.reshape(B, n_heads, size, T).transpose(2, 3),
+                "Every head of yours has the same channels, the first. Move on by d_head from head to head.":
+                    right[:, :1].expand_as(right),
+                "You swapped positions and channels before the split, and so split up something else: reshape first, "
+                "then transpose.": x.transpose(1, 2).reshape(B, n_heads, T, size),
+            })
+            raise difference(answer, right, "Your split")
+
+
+# ------------------------------------------------------------------------------------------------------ check_attention
+
+@check("attention: rows sum to 1, the future is invisible, equal to torch's own on 20 random inputs")
+def check_attention(student: Student) -> None:
+    """Checks `fn(q, k, v, mask) -> (out, weights)`.
+
+    q, k, v: (B, H, T, d_head); mask: (T, T) bool, True where a position may look; out like v; weights (B, H, T, T).
+    """
+    for trial in range(20):
+        B, H, T = random.randint(1, 2), random.randint(1, 3), random.randint(3, 6)
+        d = 64 if trial < 2 else one_of(2, 7, 16)                         # never T
+        q, k, v = torch.randn(3, B, H, T, d)
+        mask = torch.ones(T, T, dtype=torch.bool).tril()
+        if trial % 3 == 2:                                                # another mask: everyone sees itself and some
+            mask = (torch.rand(T, T) < 0.5) | torch.eye(T, dtype=torch.bool)
+        result = student(q=q, k=k, v=v, mask=mask)
+        if isinstance(result, Tensor):
+            raise Mistake(f"{student.name} returns one tensor. Return the output and the weights: "
+                          "`return out, weights`.")
+        out, weights = pair(result, student.name, "out, weights")
+        if getattr(out, "shape", None) == (B, H, T, T) and getattr(weights, "shape", None) == (B, H, T, d):
+            raise Mistake(f"{student.name} returns the weights first. The output comes first: `return out, weights`.")
+        weights = tensor(weights, "Your weights", (B, H, T, T), "(B, H, T, T)")
+        out = tensor(out, "Your output", (B, H, T, d), "(B, H, T, d_head)")
+        look_at_weights(weights, q, k, mask)
+        look_at_output(out, weights, q, k, v, mask)
+        if trial % 3 == 0 and T > 1:
+            look_into_future(student, out, q, k, v, mask)
+
+
+def right_weights(q: Tensor, k: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
+    """softmax(q kᵀ / √d) over the visible keys, with the scores multiplied by `scale`."""
+    scores = torch.einsum("bhid,bhjd->bhij", q, k) / q.shape[-1] ** 0.5
+    return torch.softmax(torch.where(mask, scale * scores, float("-inf")), dim=-1)
+
+
+def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None:
+    """Raises the mistake in the attention weights, if there is one."""
+    right = right_weights(q, k, mask)
+    if same(weights, right):
+        return
+    d, T = q.shape[-1], q.shape[-2]
+    scores = q @ k.transpose(-2, -1)
+    scaled = scores / d ** 0.5
+    hidden = scaled.masked_fill(~mask, float("-inf"))
+    if is_nan(weights):
+        if bool(weights.isnan().all()):
+            raise Mistake("All your weights are NaN. 0 times infinity is NaN: don't multiply a mask by -inf, "
+                          "use masked_fill(~mask, -inf).")
+        raise Mistake("Some rows of your weights are NaN: where everything is hidden there is nothing to share out. "
+                      "True in the mask means `may look`, so hide where it is False: masked_fill(~mask, -inf).")
+    rows, columns = weights.sum(-1), weights.sum(-2)
+    accuse(weights, {
+        "Your weights are the bare scores: softmax has not been applied.": scaled.masked_fill(~mask, 0.0),
+        "Your weights are the bare scores, with -inf for the future: softmax has not been applied.": hidden,
+        "Your scores are divided by √d only after the softmax. Divide first: rows must share out exactly 1.":
+            scores.masked_fill(~mask, float("-inf")).softmax(-1) / d ** 0.5,
+        "Your weights are logarithms: use softmax, not log_softmax.": hidden.log_softmax(-1),
+        "Your weights come from a sigmoid, each on its own. Softmax makes the keys of a row compete for a sum of 1.":
+            hidden.sigmoid(),
+    })
+    if same(columns, torch.ones_like(columns)) and not same(rows, torch.ones_like(rows)):
+        raise Mistake(f"Your columns sum to 1, not your rows (row 0 sums to {rows.flatten()[0]:.2f}). Each query shares "
+                      "its attention among the keys: softmax over the last axis.")
+    if not same(rows, torch.ones_like(rows)):
+        row = int((rows - 1).abs().amax((0, 1)).argmax())
+        bad = f"Rows of your weights don't sum to 1 (row {row} sums to {rows[..., row].flatten()[0]:.2f})."
+        after = scaled.softmax(-1).masked_fill(~mask, 0.0)
+        raise Mistake(f"{bad} You mask after the softmax, which throws away what the hidden keys had got. Mask the "
+                      "scores before the softmax, so that it shares out 1 among what is left."
+                      if same(weights, after) or same(weights, scores.softmax(-1).masked_fill(~mask, 0.0)) else
+                      f"{bad} Softmax over the last axis, the keys, comes last of all.")
+    accuse(weights, {
+        "The mask has the opposite effect: your weights are spread over what the mask hides. True means `may look`, so "
+        "hide where it is False: masked_fill(~mask, -inf).": right_weights(q, k, ~mask).nan_to_num(1 / T),
+        "The mask has no effect: hidden keys get their share too. Set their scores to -inf before the softmax.":
+            scaled.softmax(-1),
+        "Hidden scores are set to 0, and a score of 0 still gets a share: exp(0) is 1. Only -inf gets nothing.":
+            scaled.masked_fill(~mask, 0.0).softmax(-1),
+        "The mask is added to the scores as 0 and 1, which hides nothing. Set the hidden scores to -inf.":
+            (scaled + mask).softmax(-1),
+        "Your mask works, and it is the transposed one: rows are queries, columns are keys.":
+            right_weights(q, k, mask.T),
+    })
+    leak = (weights * ~mask).amax()
+    if leak > 1e-4:
+        raise Mistake(f"A hidden key gets {float(leak):.4f} of the attention where 0 is right. "
+                      "Set the scores of hidden keys to -inf, so that softmax gives them nothing at all.")
+    lower = torch.ones_like(mask).tril()
+    accuse(weights, {
+        f"Your weights are too sharp: at d = {d} the largest of the last row is {float(weights[..., -1, :].max()):.2f} "
+        f"where {float(right[..., -1, :].max()):.2f} is right. Did you divide the scores by √d?":
+            right_weights(q, k, mask, d ** 0.5),
+        f"Your weights are too even: you divide by d = {d} where √d = {d ** 0.5:.1f} is right. The standard deviation "
+        "of a sum of d products is √d.": right_weights(q, k, mask, d ** -0.5),
+        "You multiply the scores by √d instead of dividing.": right_weights(q, k, mask, d),
+        f"You divide by √T = √{T}, the number of positions. What makes scores large is the number of products in "
+        f"each, d = {d}.": right_weights(q, k, mask, (d / T) ** 0.5),
+        f"You divide by √(H·d), the width of all heads together. A score is a sum over one head: d = {d}.":
+            right_weights(q, k, mask, q.shape[1] ** -0.5),
+        "q and k have changed places: row i must be query i, so the scores are q @ kᵀ.": right_weights(k, q, mask),
+        "You compare the queries with themselves: q @ qᵀ. The scores are q @ kᵀ.": right_weights(q, q, mask),
+        "You compare the keys with themselves: k @ kᵀ. The scores are q @ kᵀ.": right_weights(k, k, mask),
+        "You use a causal mask of your own. Use the `mask` that you were given: it need not be causal.":
+            right_weights(q, k, lower),
+        "The visible keys all get the same: your weights do not depend on q and k.": mask / mask.sum(-1, keepdim=True),
+        "Softmax is there twice. Once is enough: the second makes everything nearly even.":
+            torch.softmax(torch.where(mask, right, float("-inf")), -1),
+    })
+    raise difference(weights, right, "Rows sum to 1 and the mask holds, but a weight")
+
+
+def look_at_output(out: Tensor, weights: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> None:
+    """Raises the mistake in the output, whose weights are right."""
+    right = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if same(out, right):
+        return
+    d = q.shape[-1]
+    accuse(out, {
+        "Your weights are right, and the output mixes the keys: it should mix the values, weights @ v.": weights @ k,
+        "Your weights are right, and the output mixes the queries: it should mix the values, weights @ v.": weights @ q,
+        "Your weights are right, and the output uses them transposed: weights @ v, not weightsᵀ @ v.":
+            weights.transpose(-2, -1) @ v,
+        "The weights you return are right, but the output was made with unmasked ones: the future leaks into it.":
+            F.scaled_dot_product_attention(q, k, v),
+        "The weights you return are right, but the output was made without the division by √d.":
+            right_weights(q, k, mask, d ** 0.5) @ v,
+        "Your output is the values themselves: mix them with the weights, weights @ v.": v,
+        "Your output is divided by √d once more. Only the scores are divided.": right / d ** 0.5,
+        "v has been added to your output. The residual connection belongs to the block, not here.": right + v,
+    })
+    raise difference(out, right, "Your weights are right, but your output")
+
+
+def look_into_future(student: Student, out: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> None:
+    """Changes the last position: no earlier one may notice."""
+    changed = [torch.cat([x[..., :-1, :], torch.randn_like(x[..., -1:, :])], dim=-2) for x in (q, k, v)]
+    again = student(q=changed[0], k=changed[1], v=changed[2], mask=mask)[0]
+    if not same(again[..., :-1, :], out[..., :-1, :]):
+        raise Mistake("Changing the last position changes your output at earlier ones: the future is visible. "
+                      "Nothing may be shared between positions but through the weights.")

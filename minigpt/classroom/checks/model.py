@@ -1,0 +1,395 @@
+"""Checks for 03_model: LayerNorm, feed-forward, the block, the whole model.
+
+A module of the student's is watched while it works: hooks note what goes into each part and what comes out. So a check can
+say that norm2 was fed the wrong thing, whatever the parts compute and however they are written.
+"""
+
+import random
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minigpt.classroom.checks.framework import Mistake, Student, accuse, ask, check, difference, is_nan, same, tensor
+from minigpt.model import GPTConfig
+
+# ----------------------------------------------------------------------------------------------------- check_layer_norm
+
+EPS = 1e-5
+
+
+@check("layer norm: mean 0 and variance 1 before weight and bias, equal to torch's own on 12 random inputs")
+def check_layer_norm(student: Student) -> None:
+    """Checks `fn(x: (B, T, C), weight: (C,), bias: (C,)) -> (B, T, C)`: over the last axis, biased variance, eps 1e-5."""
+    for trial in range(12):
+        B, T, C = random.sample((2, 3, 4, 5, 6), 3)
+        x = torch.randn(B, T, C) * 3 + 2
+        weight, bias = torch.randn(C) + 1, torch.randn(C)
+        if trial % 4 == 2:
+            x = torch.randn(B, T, C) * 0.003              # a variance like eps: where eps stands and what it is shows
+        if trial % 4 == 3:
+            x[0, 0] = 1.5                                 # no variance at all
+        answer = student("Keep the axis that you average over: mean(-1, keepdim=True).", x=x, weight=weight, bias=bias)
+        answer = tensor(answer, "Your result", (B, T, C), "(B, T, C)")
+        right = F.layer_norm(x, (C,), weight, bias, EPS)
+        if not same(answer, right):
+            raise layer_norm_mistake(answer, right, x, weight, bias)
+
+
+def normalised(x: Tensor, axes=-1, eps: float = EPS, correction: int = 0, centre: bool = True) -> Tensor:
+    """x normalised over `axes`, right or in one of the wrong ways."""
+    mean = x.mean(axes, keepdim=True) if centre else 0.0
+    variance = x.var(axes, keepdim=True, correction=correction) if centre else (x * x).mean(axes, keepdim=True)
+    return (x - mean) / (variance + eps) ** 0.5
+
+
+def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Mistake:
+    """Why these numbers are wrong."""
+    if is_nan(answer) or bool(answer.isinf().any()):
+        return Mistake("Where all numbers of a row are equal your result is NaN or infinite: the variance is 0 there. "
+                       "Add eps = 1e-5 to it before the square root.")
+    plain, C = normalised(x), x.shape[-1]
+    mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
+    deviation = variance.sqrt()
+    other_axes = "Over the last axis, C: each position by itself, whatever stands beside it."
+    suspects = {
+        f"Your variance divides by C − 1 = {C - 1} (torch's default). LayerNorm divides by C = {C}: "
+        "var(-1, keepdim=True, correction=0).": normalised(x, correction=1) * weight + bias,
+        "Your eps stands outside the root: (x − mean) / (std + eps). It is added to the variance, inside the root.":
+            (x - mean) / (deviation + EPS) * weight + bias,
+        "There is no eps in your root, or one too small to matter. It is 1e-5 here: √(variance + eps).":
+            (x - mean) / deviation * weight + bias,
+        "You divide by the variance; divide by its square root, the standard deviation.":
+            (x - mean) / (variance + EPS) * weight + bias,
+        "You don't subtract the mean.": x / (variance + EPS).sqrt() * weight + bias,
+        "You don't subtract the mean, and divide by the root mean square. That is RMSNorm; LayerNorm centres first.":
+            normalised(x, centre=False) * weight + bias,
+        "You subtract the mean, and then nothing is divided by the standard deviation.": (x - mean) * weight + bias,
+        f"You normalise over the positions. {other_axes}": normalised(x, 1) * weight + bias,
+        f"You normalise over the batch. {other_axes}": normalised(x, 0) * weight + bias,
+        f"You normalise over positions and channels together. {other_axes}": normalised(x, (1, 2)) * weight + bias,
+        f"You normalise over batch and positions together: that is batch norm. {other_axes}":
+            normalised(x, (0, 1)) * weight + bias,
+        f"You normalise over everything at once. {other_axes}": normalised(x, (0, 1, 2)) * weight + bias,
+        "Weight and bias are missing: multiply by weight, then add bias.": plain,
+        "The bias is missing: add it at the end.": plain * weight,
+        "The weight is missing: multiply by it before you add the bias.": plain + bias,
+        "Weight and bias have changed places: multiply by weight, add bias.": plain * bias + weight,
+        "You add the bias before you multiply by the weight: multiply first.": (plain + bias) * weight,
+        "Weight and bias are applied to x before it is normalised: they come last.": normalised(x * weight + bias),
+        "Your result has the wrong sign: x − mean, not mean − x.": -plain * weight + bias,
+        "You use 1 + weight; the weight itself is meant.": plain * (1 + weight) + bias,
+    }
+    for eps in (1e-3, 1e-4, 1e-6, 1e-8, 1e-12):
+        suspects[f"Your eps is {eps:g}; here it is 1e-5, as in torch."] = normalised(x, eps=eps) * weight + bias
+    accuse(answer, suspects)
+    return difference(answer, right, "Your LayerNorm")
+
+
+# ---------------------------------------------------------------------------------------------------- check_feed_forward
+
+@check("feed-forward: widen to d_ff, GELU, back to d_model, each position by itself, on 6 random inputs")
+def check_feed_forward(student: Student) -> None:
+    """Checks `cls(d_model, d_ff)`, an nn.Module with two nn.Linear: (B, T, C) -> (B, T, C) as expand, GELU, contract."""
+    for _ in range(6):
+        B, T, d_model = 2, random.randint(3, 5), random.choice((6, 8, 12))
+        d_ff = d_model * 4 + random.randint(1, 9)
+        module = student.module(d_model=d_model, d_ff=d_ff)
+        expand, contract = linears(student.name, module, d_model, d_ff)
+        x = torch.randn(B, T, d_model) * 2
+        answer = ask(module, student.name, x=x)
+        if isinstance(answer, Tensor) and answer.shape == (B, T, d_ff):
+            raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads back to d_model = {d_model}.")
+        answer = tensor(answer, "Your result", (B, T, d_model), "(B, T, d_model)")
+        steady(student.name, module, x, answer)
+        hidden = expand(x).detach()
+        right = contract(F.gelu(hidden)).detach()
+        by_tanh = contract(F.gelu(hidden, approximate="tanh")).detach()          # GPT-2's approximation is as good
+        if not same(answer, right) and not same(answer, by_tanh):
+            raise feed_forward_mistake(answer, right, x, hidden, expand, contract)
+
+
+def linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> tuple[nn.Linear, nn.Linear]:
+    """The two Linear layers of a student's feed-forward: the one that widens and the one that leads back."""
+    found = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    sizes = [(part.in_features, part.out_features) for part in found]
+    if not found:
+        raise Mistake(f"{name} has no nn.Linear that training could find. Put each in an attribute of its own "
+                      "(self.expand = nn.Linear(…)) or into nn.Sequential; a plain list hides them.")
+    if sorted(sizes) == sorted([(d_model, d_ff), (d_ff, d_model)]):
+        return found[sizes.index((d_model, d_ff))], found[sizes.index((d_ff, d_model))]
+    if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0]:
+        raise Mistake(f"With d_ff = {d_ff} your hidden layer has {max(sizes[0])} numbers: use the d_ff that you were given.")
+    raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> {d_model}; "
+                  f"it has {', '.join(f'{before} -> {after}' for before, after in sizes)}.")
+
+
+def steady(name: str, module: nn.Module, x: Tensor, answer: Tensor) -> None:
+    """The same input must give the same output in eval mode."""
+    if not same(ask(module, name, x=x), answer):
+        raise Mistake("In eval mode two calls on the same x give two results: your dropout is on outside training too. "
+                      "Use nn.Dropout, or F.dropout(…, training=self.training).")
+
+
+def feed_forward_mistake(answer, right, x, hidden, expand, contract) -> Mistake:
+    """Why these numbers are wrong."""
+    with torch.no_grad():
+        shortcut = contract(hidden)
+        layer_norm = F.layer_norm(x, x.shape[-1:])
+        accuse(answer, {
+            "There is no GELU between the two Linear layers. Without something that bends, two matrices in a row are no "
+            "more than one.": shortcut,
+            "There is a ReLU between the two Linear layers; here it is GELU, which bends smoothly.":
+                contract(F.relu(hidden)),
+            "There is a SiLU between the two Linear layers; here it is GELU.": contract(F.silu(hidden)),
+            "There is a tanh between the two Linear layers; here it is GELU.": contract(hidden.tanh()),
+            "There is a sigmoid between the two Linear layers; here it is GELU.": contract(hidden.sigmoid()),
+            "The GELU comes after the second Linear. It belongs in between, where the numbers are d_ff wide.":
+                F.gelu(shortcut),
+            "There is a second GELU, after the last Linear. What is added to the stream must be free to be negative.":
+                F.gelu(right),
+            "The GELU comes before the first Linear. It belongs in between.": contract(expand(F.gelu(x))),
+            "x is added to your result. The residual connection belongs to the block, which adds it once.": x + right,
+            "x is normalised first. The norm belongs to the block.": contract(F.gelu(expand(layer_norm))),
+            "Softmax is no activation for a hidden layer: use GELU.": contract(hidden.softmax(-1)),
+        })
+    return difference(answer, right, "Your feed-forward")
+
+
+# ----------------------------------------------------------------------------------------------------------- check_block
+
+PARTS = ("norm1", "attention", "norm2", "feed_forward")
+
+
+@check("block: x + attention(norm1(x)), then + feed_forward(norm2(that)), causal, on 5 random inputs")
+def check_block(student: Student) -> None:
+    """Checks `cls(config: GPTConfig)`, a pre-norm block with `norm1`, `attention`, `norm2` and `feed_forward`."""
+    for _ in range(5):
+        config = block_config(d_ff=random.choice((20, 33)))
+        block = student.module(config=config)
+        parts(student.name, block, PARTS)
+        x = torch.randn(2, random.randint(3, 6), config.d_model)
+        with watched({name: getattr(block, name) for name in PARTS}) as seen:
+            answer = ask(block, student.name, x=x)
+        answer = tensor(answer, "Your result", tuple(x.shape), "(B, T, C)")
+        steady(student.name, block, x, answer)
+        look_at_block(answer, x, seen, block)
+        look_into_future(student.name, block, x, answer)
+    check_without_feed_forward(student)
+
+
+def block_config(**sizes) -> GPTConfig:
+    """A small model, with dropout, which eval mode must switch off."""
+    return GPTConfig(**{"vocab_size": 40, "context_length": 8, "d_model": 12, "n_heads": 3, "n_layers": 2, "d_ff": 20,
+                        "dropout": 0.3} | sizes)
+
+
+def parts(name: str, module: nn.Module, names) -> None:
+    """Every part has to be there under its name, be a module, and be a part of its own."""
+    for part in names:
+        if not isinstance(getattr(module, part, None), nn.Module):
+            raise Mistake(f"{name} has no part self.{part}. The check looks for {', '.join(names)}, each an nn.Module.")
+    if getattr(module, "norm1", 1) is getattr(module, "norm2", 2):
+        raise Mistake("norm1 and norm2 are one and the same module. What attention and feed-forward need differs: "
+                      "give each a LayerNorm of its own.")
+
+
+@contextmanager
+def watched(modules: dict[str, nn.Module]):
+    """Notes (input, output) of every call of each module: {name: [(input, output), …]}."""
+    seen = {name: [] for name in modules}
+    hooks = []
+    for name, module in modules.items():
+        def note(_module, inputs, named, output, name=name):
+            given = [value for value in (*inputs, *named.values()) if isinstance(value, Tensor)]
+            made = output[0] if isinstance(output, (tuple, list)) else output
+            if given and isinstance(made, Tensor):
+                seen[name].append((given[0].detach().clone(), made.detach().clone()))
+        hooks.append(module.register_forward_hook(note, with_kwargs=True))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def look_at_block(answer: Tensor, x: Tensor, seen: dict, block: nn.Module) -> None:
+    """Follows the stream through the block, part by part, and raises the first wrong turn."""
+    for name in PARTS:
+        if not seen[name]:
+            raise Mistake(never_used(name, seen, x))
+        if len(seen[name]) > 1:
+            raise Mistake(f"{name} is used {len(seen[name])} times in one pass; each part has its turn once.")
+    (norm1_in, norm1_out), (attention_in, attention_out), (norm2_in, norm2_out), (feed_in, feed_out) = (
+        seen[name][0] for name in PARTS)
+    stream = x + attention_out
+
+    if same(norm1_in, attention_out) or same(norm1_in, stream):
+        if same(attention_in, x):
+            raise Mistake("norm1 comes after the attention (post-norm, as in the first Transformer). Here the norm comes "
+                          "before: x + attention(norm1(x)), and the stream itself is never normalised.")
+        raise Mistake("The norms have changed places: norm2 stands before the attention, norm1 before the feed-forward.")
+    if not same(norm1_in, x):
+        raise Mistake("norm1 should read x, the block's input, as it comes; yours reads something else.")
+    if same(attention_in, x):
+        raise Mistake("The attention reads x as it is. It should read the normalised copy: attention(norm1(x)).")
+    if not same(attention_in, norm1_out):
+        raise Mistake("The attention should read norm1(x), and yours reads something else.")
+    accuse(norm2_in, {
+        "The residual connection around the attention is missing: the feed-forward sees only what the attention made. "
+        "x = x + attention(norm1(x)).": attention_out,
+        "Your first residual adds to norm1(x) instead of x: the stream itself is never normalised.":
+            norm1_out + attention_out,
+        "The feed-forward works beside the attention, both on the block's input. Here it comes after: norm2 reads "
+        "x + attention(norm1(x)).": x,
+        "norm2 comes after the feed-forward (post-norm). Here the norm comes before: x + feed_forward(norm2(x)).":
+            feed_out,
+        "norm2 comes at the very end (post-norm). Here the norm comes before: x + feed_forward(norm2(x)).":
+            stream + feed_out,
+    } if not same(norm2_in, stream) else {})
+    if not same(norm2_in, stream):
+        raise Mistake("norm2 should read x + attention(norm1(x)), and yours reads something else.")
+    if same(feed_in, stream):
+        raise Mistake("The feed-forward reads the stream as it is, not normalised: it should read norm2(x).")
+    if not same(feed_in, norm2_out):
+        raise Mistake("The feed-forward should read norm2(x), and yours reads something else.")
+    right = stream + feed_out
+    if same(answer, right):
+        return
+    accuse(answer, {
+        "The residual connection around the feed-forward is missing: x = x + feed_forward(norm2(x)).": feed_out,
+        "Your second residual adds to norm2(x) instead of x: the stream itself is never normalised.":
+            norm2_out + feed_out,
+        "Your second residual adds to the block's input, and what the attention made is lost.": x + feed_out,
+        "What the feed-forward makes is thrown away: x = x + feed_forward(norm2(x)).": stream,
+        "The block's input is added twice. Once, around the attention, it is already in the stream.": x + right,
+        "There is a norm on the way out (norm2 once more?). The stream leaves the block as it is.":
+            F.layer_norm(right, right.shape[-1:]),
+    })
+    raise difference(answer, right, "Each part reads the right thing, but what leaves the block")
+
+
+def never_used(name: str, seen: dict, x: Tensor) -> str:
+    """What to say of a part that had no turn."""
+    if name == "norm2" and len(seen["norm1"]) == 2:
+        return ("norm1 is used twice and norm2 never: the feed-forward has a norm of its own, norm2, which learns "
+                "another scale.")
+    if name == "norm1" and len(seen["norm2"]) == 2:
+        return "norm2 is used twice and norm1 never: the attention has a norm of its own, norm1."
+    if name.startswith("norm"):
+        reader = "attention" if name == "norm1" else "feed_forward"
+        return f"{name} is never used: {reader} should read a normalised copy of the stream, {reader}({name}(x))."
+    return f"self.{name} is never used: call it in forward."
+
+
+def look_into_future(name: str, module: nn.Module, x: Tensor, answer: Tensor) -> None:
+    """Changes the last position: no earlier one may notice."""
+    changed = x.clone()
+    changed[:, -1] = torch.randn_like(x[:, -1]) if x.is_floating_point() else (x[:, -1] + 1) % 7
+    again = ask(module, name, x=changed).detach()
+    if not same(again[:, :-1], answer[:, :-1]):
+        raise Mistake("Changing the last position changes your output at earlier ones: the future is visible. "
+                      "Is the causal mask in the attention?")
+
+
+def check_without_feed_forward(student: Student) -> None:
+    """d_ff = 0 leaves the feed-forward out. Only a block that means to (its feed_forward is None) is held to it."""
+    config = block_config(d_ff=0)
+    try:
+        block = student.answer(config).eval()
+    except Exception:                                     # a block that knows no d_ff = 0 is a right answer to the exercise
+        return
+    if getattr(block, "feed_forward", block) is not None:
+        return
+    if getattr(block, "norm2", None) is not None:
+        raise Mistake("With d_ff = 0 there is no feed-forward, and norm2 is still there, with nothing to normalise for: "
+                      "make it None too.")
+    x = torch.randn(2, 4, config.d_model)
+    with watched({"attention": block.attention}) as seen:
+        answer = ask(block, f"With d_ff = 0, {student.name}", "Skip the second half where feed_forward is None.", x=x)
+    if not seen["attention"] or not same(answer, x + seen["attention"][0][1]):
+        raise Mistake("With d_ff = 0 your block should give x + attention(norm1(x)), and it gives something else.")
+
+
+# ------------------------------------------------------------------------------------------------------------- check_gpt
+
+@check("gpt: embeddings, blocks in their order, final norm, head; causal, and the order of tokens matters")
+def check_gpt(student: Student) -> None:
+    """Checks `cls(config: GPTConfig)`, ids (B, T) int64 -> logits (B, T, V).
+
+    With `token_embedding`, `position_embedding`, `blocks` (an nn.ModuleList), `norm` and `head`, as in the package's own.
+    """
+    for _ in range(3):
+        config = block_config(vocab_size=random.randint(20, 30))
+        model = student.module(config=config)
+        parts(student.name, model, ("token_embedding", "position_embedding", "blocks", "norm", "head"))
+        look_at_sizes(model, config)
+        ids = torch.randint(config.vocab_size, (2, config.context_length - random.randint(0, 3)))
+        stages = {"token_embedding": model.token_embedding, "position_embedding": model.position_embedding,
+                  "norm": model.norm, "head": model.head}
+        stages |= {f"blocks[{i}]": block for i, block in enumerate(model.blocks)}
+        with watched(stages) as seen:
+            answer = ask(model, student.name, ids=ids)
+        answer = tensor(answer, "Your logits", (*ids.shape, config.vocab_size), "(B, T, vocab_size)")
+        steady(student.name, model, ids, answer)
+        look_at_model(answer, ids, seen, model)
+        look_into_future(student.name, model, ids, answer)
+        for T in (1, config.context_length):
+            logits = ask(model, student.name, ids=torch.zeros(1, T, dtype=torch.int64))
+            tensor(logits, f"With T = {T}, your logits", (1, T, config.vocab_size), "(B, T, vocab_size)")
+
+
+def look_at_sizes(model: nn.Module, config: GPTConfig) -> None:
+    """The parts must have the sizes that the configuration gives."""
+    if len(model.blocks) != config.n_layers:
+        raise Mistake(f"The configuration asks for n_layers = {config.n_layers} blocks, and there are {len(model.blocks)}.")
+    if len({id(block) for block in model.blocks}) < len(model.blocks):
+        raise Mistake("All blocks are one and the same module, so they share their weights. Make a new one for each layer.")
+
+
+def look_at_model(answer: Tensor, ids: Tensor, seen: dict, model: nn.Module) -> None:
+    """Follows the stream through the model and raises the first wrong turn."""
+    for i in range(len(model.blocks)):
+        if not seen[f"blocks[{i}]"]:
+            raise Mistake(f"blocks[{i}] is never used: x goes through every block in turn.")
+    for name in ("norm", "head"):
+        if not seen[name]:
+            what = "the stream grows from block to block, and the head should read a normalised copy of it" \
+                if name == "norm" else "it turns d_model channels into vocab_size logits"
+            raise Mistake(f"self.{name} is never used: {what}.")
+    tokens = F.embedding(ids, model.token_embedding.weight).detach()
+    positions = model.position_embedding.weight[:ids.shape[1]].detach()
+    x = seen["blocks[0]"][0][0]
+    if not same(x, tokens + positions):
+        accuse(x, {
+            "The positions are missing: without them the model cannot tell `dog bites man` from `man bites dog`. "
+            "Add position_embedding to token_embedding.": tokens,
+            "Your positions are looked up with the ids: position_embedding(ids). Look up 0, 1, …, T − 1.":
+                tokens + F.embedding(ids % len(model.position_embedding.weight), model.position_embedding.weight).detach(),
+            "Your positions are off by one: they start at 1. The first position is 0.":
+                tokens + model.position_embedding.weight.roll(-1, 0)[:ids.shape[1]].detach(),
+            "Every position gets the embedding of position 0.": tokens + positions[:1],
+            "The embeddings are multiplied; add them.": tokens * positions,
+        })
+        raise Mistake("What enters the first block should be token_embedding(ids) + position_embedding(0 … T − 1), "
+                      "and is something else.")
+    for i in range(1, len(model.blocks)):
+        if not same(seen[f"blocks[{i}]"][0][0], seen[f"blocks[{i - 1}]"][0][1]):
+            raise Mistake(f"blocks[{i}] should read what blocks[{i - 1}] made, and reads something else: x = block(x).")
+    last = seen[f"blocks[{len(model.blocks) - 1}]"][0][1]
+    if not same(seen["norm"][0][0], last):
+        raise Mistake("The final norm should read what the last block made, and reads something else.")
+    if same(seen["head"][0][0], last):
+        raise Mistake("The head reads the stream as it is: head(norm(x)), the final norm first.")
+    if not same(seen["head"][0][0], seen["norm"][0][1]):
+        raise Mistake("The head should read what the final norm made, and reads something else.")
+    logits = seen["head"][0][1]
+    if not same(answer, logits):
+        accuse(answer, {
+            "Your model returns probabilities. Return the logits: the loss and the sampling apply softmax themselves.":
+                logits.softmax(-1),
+            "Your model returns log-probabilities. Return the logits: the loss and the sampling apply softmax themselves.":
+                logits.log_softmax(-1),
+        })
+        raise difference(answer, logits, "Your model should return what the head made, and that")

@@ -1,0 +1,288 @@
+"""Checks for the second half of 04_training_and_sampling: the next token's distribution, and greedy generation."""
+
+import random
+
+import torch
+from torch import Tensor, nn
+
+from minigpt.classroom.checks.framework import Mistake, Student, accuse, check, difference, is_nan, one_of, same, tensor
+from minigpt.model import GPTConfig
+
+# ------------------------------------------------------------------------------------------------ check_next_token_probs
+
+@check("next-token probabilities: temperature, top-k, top-p and greedy, rows summing to 1, on 36 random inputs")
+def check_next_token_probs(student: Student) -> None:
+    """Checks `fn(logits: (B, V), temperature, top_k, top_p) -> (B, V)`, rows summing to 1.
+
+    Temperature 0 is greedy; then the top_k largest; then the smallest set whose mass reaches top_p; None switches either
+    off. (Whether top_p counts the mass before or after top_k is scaled up again is left open: both readings agree here.)
+    """
+    warm = random.uniform(1.5, 2.5)
+    for temperature, top_k, top_p in ((1.0, None, None), (0.5, None, None), (warm, None, None), (0, None, None),
+                                      (1.0, 1, None), (1.0, 3, None), (0.7, 5, None), (1.0, None, 0.01),
+                                      (1.0, None, 0.6), (warm, None, 0.9), (1.0, None, 1.0), (0.8, 4, 0.8)):
+        for B in (1, 3, 4):
+            logits = clear_logits(B, random.randint(7, 11), temperature, top_k, top_p)
+            answer = student("Where top_k or top_p is None, skip that step." if None in (top_k, top_p) else "",
+                             logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
+            look_at_probs(answer, logits, temperature, top_k, top_p)
+
+
+def clear_logits(B: int, V: int, temperature: float, top_k, top_p) -> Tensor:
+    """Random logits without ties, and without a mass so close to top_p that rounding decides: one right answer."""
+    logits = torch.randn(256, V) * 1.5
+    ordered = logits.sort(descending=True).values
+    clear = (ordered[:, :-1] - ordered[:, 1:]).amin(-1) > 0.01
+    if top_p is not None and top_p < 1:
+        mass = (ordered / temperature).softmax(-1)[:, :top_k].cumsum(-1)                   # (256, top_k or V)
+        shares = mass / mass[:, -1:]
+        clear &= ((mass - top_p).abs().amin(-1) > 1e-3) & ((shares - top_p).abs().amin(-1) > 1e-3)
+        clear &= ((mass < top_p) == (shares < top_p)).all(-1)
+    return logits[clear][:B]
+
+
+def cut(probs: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+    """The truth, once temperature and softmax are done: the plain way, a row and a token at a time."""
+    result = torch.zeros_like(probs)
+    for row, values in enumerate(probs.tolist()):
+        likely = sorted(range(len(values)), key=lambda i: -values[i])[:top_k]
+        mass, total, kept = 0.0, sum(values[i] for i in likely), []
+        for i in likely:
+            if top_p is not None and kept and mass >= top_p * total:
+                break
+            kept.append(i)
+            mass += values[i]
+        result[row, kept] = probs[row, kept] / probs[row, kept].sum()
+    return result
+
+
+def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> None:
+    """Raises the mistake in the probabilities for one setting, if there is one."""
+    V = logits.shape[1]
+    setting = f"temperature = {temperature:.3g}, top_k = {top_k}, top_p = {top_p}"
+    if isinstance(answer, Tensor) and not answer.is_floating_point():
+        raise Mistake(f"With {setting} you return ids, or whole numbers ({answer.dtype}). Return probabilities (B, V): "
+                      "greedy is a 1 on the largest logit and 0 elsewhere.")
+    answer = tensor(answer, f"With {setting}, your result", tuple(logits.shape), "(B, V)")
+    greedy = nn.functional.one_hot(logits.argmax(-1), V).float()
+    if temperature == 0:
+        right = greedy
+    else:
+        right = cut((logits / temperature).softmax(-1), top_k, top_p)
+    if same(answer, right):
+        return
+    if is_nan(answer):
+        raise Mistake(f"With {setting} your probabilities are NaN"
+                      + (": you divide by 0. Temperature 0 is a case of its own: all on the largest logit."
+                         if temperature == 0 else ". Was everything filtered out?"))
+    if temperature == 0:
+        accuse(answer, {
+            "With temperature = 0 you return the ordinary probabilities. 0 means greedy: 1 on the largest logit.":
+                logits.softmax(-1),
+            "With temperature = 0 all tokens are equally likely. 0 is the other end: 1 on the largest logit.":
+                torch.full_like(answer, 1 / V),
+            "With temperature = 0 all is on the least likely token: argmax, not argmin.":
+                nn.functional.one_hot(logits.argmin(-1), V).float(),
+        })
+        raise difference(answer, right, "With temperature = 0 all should be on the largest logit, and a probability")
+    probs, plain = (logits / temperature).softmax(-1), logits.softmax(-1)
+    accuse(answer, {
+        f"With {setting} you return logits: apply softmax.": logits / temperature,
+        f"With {setting} you return logits, filtered but without softmax.":
+            torch.where(right > 0, logits / temperature, float("-inf")),
+        f"With {setting} your columns sum to 1, not your rows: softmax over the last axis, the vocabulary.":
+            (logits / temperature).softmax(0),
+        f"With {setting} your probabilities are logarithms: use softmax.": probs.log(),
+    })
+    if temperature != 1:
+        accuse(answer, {
+            f"With {setting} you multiply by the temperature. Divide the logits by it: a small one makes bolder choices.":
+                cut((logits * temperature).softmax(-1), top_k, top_p),
+            f"With {setting} the temperature has no effect: divide the logits by it before the softmax.":
+                cut(plain, top_k, top_p),
+            f"With {setting} you divide the probabilities by the temperature. Divide the logits, before the softmax.":
+                plain / temperature,
+            f"With {setting} the temperature has no effect: dividing probabilities by it and scaling to 1 again changes "
+            "nothing. Divide the logits.": plain / temperature / (plain / temperature).sum(-1, keepdim=True),
+        })
+    accuse_top_k(answer, logits, probs, setting, top_k, top_p)
+    accuse_top_p(answer, logits, probs, plain, setting, top_k, top_p)
+    rows = answer.sum(-1)
+    if not same(rows, torch.ones_like(rows)):
+        row = int((rows - 1).abs().argmax())
+        raise Mistake(f"With {setting} row {row} sums to {float(rows[row]):.2f}: probabilities sum to 1."
+                      + (" What is left after filtering must be scaled up again." if top_k or top_p else ""))
+    raise Mistake(f"With {setting} row 0 keeps {int((answer[0] > 0).sum())} tokens where {int((right[0] > 0).sum())} are "
+                  f"right, and {difference(answer, right, 'a probability')}")
+
+
+def filtered(probs: Tensor, keep: Tensor) -> Tensor:
+    """What is kept, scaled to sum to 1."""
+    kept = probs * keep
+    return kept / kept.sum(-1, keepdim=True)
+
+
+def accuse_top_k(answer: Tensor, logits: Tensor, probs: Tensor, setting: str, top_k, top_p) -> None:
+    """The usual slips with top_k."""
+    if top_k is None:
+        return
+    V = probs.shape[-1]
+    rank = probs.argsort(descending=True).argsort()                                     # 0 for the most likely
+    accuse(answer, {
+        f"With {setting} top_k has no effect: only the {top_k} largest may keep a probability.": cut(probs, None, top_p),
+        f"With {setting} you keep {top_k - 1} tokens: the k-th largest itself stays too (≥, not >).":
+            cut(probs, max(1, top_k - 1), top_p),
+        f"With {setting} you keep {top_k + 1} tokens, one too many.": cut(probs, top_k + 1, top_p),
+        f"With {setting} you keep the {top_k} least likely tokens. Keep the largest.": filtered(probs, rank >= V - top_k),
+        f"With {setting} you drop the {top_k} likeliest and keep the rest: it is the other way round.":
+            filtered(probs, rank >= top_k),
+        f"With {setting} you keep the first {top_k} ids, whatever their logits. Keep the {top_k} largest logits.":
+            filtered(probs, torch.arange(V) < top_k),
+        f"With {setting} row 0 sums to {float(answer[0].sum()):.2f}: what top_k leaves must be scaled up to 1 again.":
+            probs * (rank < top_k),
+        f"With {setting} the tokens outside top_k get a logit of 0, and exp(0) is 1: set it to -inf.":
+            torch.where(rank < top_k, logits, 0.0).softmax(-1),
+        f"With {setting} the tokens outside top_k get a logit of 0, and exp(0) is 1. Set it to -inf.":
+            torch.where(rank < top_k, torch.log(probs) + torch.logsumexp(logits, -1, keepdim=True), 0.0).softmax(-1),
+        f"With {setting} you apply softmax to probabilities: set the filtered logits to -inf and apply it once.":
+            (probs * (rank < top_k)).softmax(-1),
+        f"With {setting} every row uses the threshold of row 0. Each row has its own k-th largest.":
+            filtered(probs, logits >= logits[:1].topk(top_k).values[:, -1:]),
+        f"With {setting} your probabilities are sorted. Each must stay at its token's id: scatter them back.":
+            filtered(probs, rank < top_k).sort(descending=True).values,
+    })
+
+
+def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, setting: str, top_k, top_p) -> None:
+    """The usual slips with top_p, none of which concerns the very largest probability alone."""
+    if top_p is None:
+        return
+    ordered, order = probs.sort(descending=True)
+    before = ordered.cumsum(-1) - ordered                                               # the mass ahead of each
+
+    def back(kept: Tensor) -> Tensor:
+        return torch.zeros_like(probs).scatter(-1, order, kept)
+
+    inside = before < top_p
+    short = ordered.cumsum(-1) <= top_p
+    one_more = torch.cat([torch.ones_like(inside[:, :1]), inside[:, :-1]], -1)
+    heads = torch.arange(probs.shape[-1]) == 0
+    suspects = {
+        f"With {setting} you drop the token that crosses top_p. The set has to *reach* {top_p}: that token stays.":
+            filtered(probs, back((short | heads).float())),
+        f"With {setting} you drop the token that crosses top_p, and where the first token is enough you keep none. "
+        "That token stays.": (probs * back(short.float())) / (probs * back(short.float())).sum(-1, keepdim=True),
+        f"With {setting} you keep one token too many: the smallest set that reaches {top_p} ends with the one that "
+        "crosses it.": filtered(probs, back(one_more.float())),
+        f"With {setting} row 0 sums to {float(answer[0].sum()):.2f}: what top_p leaves must be scaled up to 1 again.":
+            probs * back(inside.float()),
+        f"With {setting} your probabilities are sorted. Each must stay at its token's id: scatter them back.":
+            filtered(ordered, inside),
+        f"With {setting} you add up the probabilities in the order of the ids. Sort them first, the largest first.":
+            filtered(probs, probs.cumsum(-1) - probs < top_p),
+        f"With {setting} you add up from the least likely token. Sort the largest first.":
+            back_ascending(probs, top_p),
+        f"With {setting} you keep the tokens that are each more likely than top_p. It is their sum that counts.":
+            filtered(probs, probs >= top_p),
+        f"With {setting} you keep each token above 1 − top_p. It is their sum that counts.":
+            filtered(probs, probs >= 1 - top_p),
+        f"With {setting} top_p is measured before the temperature. The temperature comes first.":
+            filtered(probs, cut(plain, top_k, top_p) > 0),
+    }
+    if top_p < 1:
+        suspects[f"With {setting} top_p has no effect."] = cut(probs, top_k, None)
+    accuse(answer, suspects)
+
+
+def back_ascending(probs: Tensor, top_p: float) -> Tensor:
+    """What top-p keeps if the least likely tokens are added up first."""
+    ordered, order = probs.sort()
+    keep = torch.zeros_like(probs).scatter(-1, order, (ordered.cumsum(-1) - ordered < top_p).float())
+    return filtered(probs, keep)
+
+
+# -------------------------------------------------------------------------------------------------------- check_generate
+
+class Parrot(nn.Module):
+    """A model whose favourite next token depends on the last two tokens, and that writes down every window it reads."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.table = nn.Parameter(torch.randn(config.vocab_size, config.vocab_size, config.vocab_size))
+        self.windows: list[list[int]] = []
+
+    def favourite(self, before: int, last: int) -> int:
+        """What it says after these two."""
+        return int(self.table[before, last].argmax())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(1, T) -> (1, T, V)."""
+        if ids.dim() != 2:
+            raise ValueError(f"ids must be (B, T), not {tuple(ids.shape)}")
+        if ids.shape[1] > self.config.context_length:
+            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, not {ids.shape[1]}")
+        self.windows.append(ids[0].tolist())
+        before = torch.cat([ids[:, :1], ids[:, :-1]], dim=1)
+        return self.table[before, ids]
+
+
+@check("generate: greedy, one token after another, past the context too, the prompt kept, on 8 prompts")
+def check_generate(student: Student) -> None:
+    """Checks `fn(model, ids: (1, T), max_new_tokens) -> (1, T + max_new_tokens)`: greedy, in a window of the context.
+
+    The model's context is `model.config.context_length`, and ids that come earlier are no longer shown to it.
+    """
+    for trial in range(8):
+        context_length, V = random.randint(4, 7), 9
+        model = Parrot(GPTConfig(vocab_size=V, context_length=context_length, d_model=4, n_heads=1, d_ff=0)).eval()
+        T = (3, context_length + 3, 2, 4)[trial % 4]
+        count = one_of(1, 2) if trial % 2 and trial > 3 else 2 * context_length
+        ids = torch.randint(V, (1, T))
+        answer = student(f"The model reads at most {context_length} tokens: show it ids[:, -context_length:].",
+                         model=model, ids=ids, max_new_tokens=count)
+        right = ids[0].tolist()
+        for _ in range(count):
+            right.append(model.favourite(*right[-2:]))
+        look_at_generated(answer, right, ids, count, model)
+
+
+def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: Parrot) -> None:
+    """Raises the mistake in the ids, if there is one."""
+    T, context_length = ids.shape[1], model.config.context_length
+    given = f"From {T} ids and max_new_tokens = {count}"
+    if isinstance(answer, Tensor) and answer.dim() == 2 and answer.shape[0] == 1:
+        length = answer.shape[1]
+        if length == count:
+            raise Mistake(f"{given} you return {length} ids: the prompt is lost. Return it too, with the new ids behind it.")
+        if length in (T + count - 1, T + count + 1):
+            raise Mistake(f"{given} you return {length} ids, one too {'few' if length < T + count else 'many'}: "
+                          f"{T} + {count} = {T + count}.")
+        if length <= context_length < T + count:
+            raise Mistake(f"{given} you return {length} ids: you cut what you keep to the context. "
+                          "Cut only what the model reads, and keep all ids.")
+    answer = tensor(answer, "Your result", (1, T + count), "(1, T + max_new_tokens)", "int64")[0].tolist()
+    if answer == right and all(len(window) > 1 for window in model.windows):
+        return
+    if answer[:T] != right[:T]:
+        raise Mistake(f"{given} your result should begin with the prompt, {right[:T]}, and begins with {answer[:T]}. "
+                      "New ids go behind: torch.cat([ids, new], dim=1).")
+    if any(len(window) == 1 for window in model.windows):
+        raise Mistake("Your model is shown only the newest token. Show it the tokens before too, up to its context.")
+    place = next(i for i in range(len(right)) if answer[i] != right[i])
+    window = model.windows[min(place - T, len(model.windows) - 1)]
+    wrong = f"{given}, new id {place - T} is {answer[place]} where {right[place]} is right"
+    if window != right[:place][-len(window):]:
+        if window == right[:place][:len(window)]:
+            raise Mistake(f"{wrong}: your model reads the first {len(window)} ids. It should read the last: "
+                          "ids[:, -context_length:].")
+        raise Mistake(f"{wrong}: your model does not read the ids that come just before.")
+    logits = [model.table[before, last] for before, last in zip([window[0], *window], window, strict=False)]
+    if answer[place] == int(logits[-1].argmin()):
+        raise Mistake(f"{wrong}: you take the smallest logit. Greedy takes the largest.")
+    if answer[place] == int(logits[0].argmax()) and len(window) > 1:
+        raise Mistake(f"{wrong}: you use the logits of the first position. The next token's are the last position's: "
+                      "logits[:, -1].")
+    if len(window) > 1 and answer[place] == int(logits[-2].argmax()):
+        raise Mistake(f"{wrong}: you use the logits of the last position but one. Take logits[:, -1].")
+    raise Mistake(f"{wrong}. Greedy takes the largest logit of the last position: did you draw at random?")

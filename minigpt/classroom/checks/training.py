@@ -1,0 +1,407 @@
+"""Checks for 04_training_and_sampling: batches, cross-entropy, the learning rate, evaluation."""
+
+import math
+import random
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minigpt.arguments import shown
+from minigpt.classroom.checks.framework import (
+    Mistake, Student, accuse, article, check, difference, is_nan, pair, same, tensor,
+)
+from minigpt.model import GPTConfig
+
+# ---------------------------------------------------------------------------------------------------------- check_batch
+
+@check("batch: windows from every possible start, drawn at random, y one token later than x, on 71 batches")
+def check_batch(student: Student) -> None:
+    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size, context_length) int64."""
+    short = 100 + torch.randperm(10)                     # context 3: starts 0 to 6 are possible, and each must be drawn
+    drawn = set()
+    for _ in range(64):
+        drawn |= set(starts_of_batch(student, short, 3, 4))
+    look_at_starts(drawn, n_starts=7, context_length=3, length=10)
+    one = starts_of_batch(student, 50 + torch.randperm(6), 5, 3)                      # a single start
+    assert set(one) == {0}
+    long = torch.randperm(5000)
+    batches = [starts_of_batch(student, long, 6, 12) for _ in range(6)]
+    for starts in batches:
+        steps = {second - first for first, second in zip(starts, starts[1:], strict=False)}
+        if steps == {0}:
+            raise Mistake(f"All rows of your batch are the same window (start {starts[0]}). Draw a start for each row.")
+        if len(steps) == 1:
+            raise Mistake(f"Your windows lie in a row, each {steps.pop()} tokens after the one before. "
+                          "Draw each start at random, anywhere in the text.")
+    if all(starts == batches[0] for starts in batches):
+        raise Mistake("Six batches in a row are the same batch. Draw new starts at each call, and set no seed inside.")
+
+
+def starts_of_batch(student: Student, ids: Tensor, context_length: int, batch_size: int) -> list[int]:
+    """Where the rows of one batch start, once everything about them is right. Every id occurs once, so they can be found."""
+    last = len(ids) - context_length - 1
+    x, y = pair(student(
+        f"There are {len(ids)} ids, and a window needs context_length + 1 = {context_length + 1} of them: "
+        f"the last possible start is {last}.",
+        ids=ids, context_length=context_length, batch_size=batch_size), student.name, "x, y")
+    shape, axes = (batch_size, context_length), "(batch_size, context_length)"
+    if isinstance(y, Tensor) and tuple(y.shape) == (batch_size,):
+        raise Mistake("Your y holds one token a row. Every position of x has a target, the token after it: "
+                      f"y should be {axes} = {shape}.")
+    if isinstance(x, Tensor) and x.is_floating_point():
+        raise Mistake(f"Your x holds {x.dtype}. Ids are whole numbers: keep them torch.int64, the embedding looks them up.")
+    x, y = tensor(x, "Your x", shape, axes, "int64"), tensor(y, "Your y", shape, axes, "int64")
+    place = {int(value): i for i, value in enumerate(ids)}
+    foreign = [int(value) for value in (*x.flatten(), *y.flatten()) if int(value) not in place]
+    if foreign:
+        raise Mistake(f"Your batch holds {foreign[0]}, which is not among the ids. "
+                      "x and y hold the ids themselves, not the positions they stand at.")
+    for row_x, row_y in zip(x.tolist(), y.tolist(), strict=True):
+        look_at_row([place[value] for value in row_x], [place[value] for value in row_y], len(ids))
+    return [place[row[0]] for row in x.tolist()]
+
+
+def look_at_row(x: list[int], y: list[int], length: int) -> None:
+    """Raises the mistake in one row, given by the positions at which its tokens stand in the text."""
+    steps = {second - first for first, second in zip(x, x[1:], strict=False)}
+    if steps - {1}:
+        if steps <= {1, 1 - length}:
+            raise Mistake("A window of yours runs over the end of the text and goes on at its beginning. "
+                          "Stop early enough: the last start is len(ids) − context_length − 1.")
+        raise Mistake(f"A row of x takes its tokens from positions {x}: they should follow one another, as in the text. "
+                      "Draw one start for the row, not one for each token.")
+    shifts = {later - now for now, later in zip(x, y, strict=True)}
+    if shifts == {1}:
+        return
+    if shifts == {0}:
+        raise Mistake("Your y is x. The target is the next token, so y starts one later: the loss of a model that copies "
+                      "would be 0.")
+    if len(shifts) == 1:
+        shift = shifts.pop()
+        where = "too late: it was shifted twice" if shift == 2 else "off"
+        if shift == -1:
+            raise Mistake("Your y is one token earlier than x: the model would learn to predict the past.")
+        if shift == 1 - length:
+            raise Mistake("Your y runs over the end of the text and goes on at its beginning. "
+                          "Stop early enough: the last start is len(ids) − context_length − 1.")
+        if shift in (2, 3):
+            raise Mistake(f"Your y is {shift} tokens later than x, one or more {where}? One is right.")
+        raise Mistake(f"x and y come from different places: x starts at {x[0]}, y at {y[0]}. Draw the starts once, "
+                      "and use them for both.")
+    if y == [*x[1:], x[0]]:
+        raise Mistake("The last target of a row is the row's own first token: you rolled x. Take the next token from "
+                      "the text.")
+    if y[:-1] == x[1:]:
+        raise Mistake(f"The last target of a row is wrong: after position {x[-1]} comes {x[-1] + 1}, and you take {y[-1]}.")
+    raise Mistake(f"x has the tokens at {x} and y those at {y}: y should be one later than x at each place.")
+
+
+def look_at_starts(drawn: set[int], n_starts: int, context_length: int, length: int) -> None:
+    """Raises the mistake in which windows are drawn at all, after very many of them."""
+    missing = sorted(set(range(n_starts)) - drawn)
+    if not missing:
+        return
+    setting = f"With {length} ids and context_length = {context_length} there are {n_starts} starts, 0 to {n_starts - 1}"
+    if missing == [n_starts - 1]:
+        raise Mistake(f"{setting}, and in 256 windows start {n_starts - 1} never came up: the last window is never drawn. "
+                      "torch.randint leaves its upper end out: randint(len(ids) − context_length).")
+    if missing == [0]:
+        raise Mistake(f"{setting}, and in 256 windows start 0 never came up: the first window is never drawn.")
+    if len(drawn) == 1:
+        raise Mistake(f"{setting}, and all 256 windows begin at {drawn.pop()}. Draw the starts at random.")
+    if all(start % context_length == 0 for start in drawn):
+        raise Mistake(f"{setting}, and yours are all multiples of {context_length}. A window may start anywhere.")
+    raise Mistake(f"{setting}, and in 256 windows these never came up: {', '.join(map(str, missing))}.")
+
+
+# -------------------------------------------------------------------------------------------------- check_cross_entropy
+
+@check("cross-entropy: the mean of −log p(target) in nats, also for large logits, equal to torch's own on 12 inputs")
+def check_cross_entropy(student: Student) -> None:
+    """Checks `fn(logits: (N, V), targets: (N,)) -> ()`. A function that wants (B, T, V) and (B, T) is right too."""
+    in_rows = takes_rows(student)
+    for trial in range(12):
+        B, T, V = random.sample((3, 4, 5, 6, 7), 3)
+        logits, targets = torch.randn(B, T, V) * 2, torch.randint(V, (B, T))
+        if trial >= 10:
+            logits = logits + 1000
+        if in_rows:
+            logits, targets = logits.flatten(0, 1), targets.flatten()
+        answer = student(logits=logits, targets=targets)
+        right = F.cross_entropy(logits.reshape(-1, V), targets.flatten())
+        if isinstance(answer, (int, float)):
+            answer = torch.tensor(float(answer))
+        if not isinstance(answer, Tensor) or answer.numel() != 1:
+            if isinstance(answer, Tensor) and answer.numel() == targets.numel():
+                raise Mistake(f"Your loss has shape {tuple(answer.shape)}, a number for each token. "
+                              "The loss is their mean, one number.")
+            raise Mistake(f"Your loss should be one number, and is {described_loss(answer)}.")
+        answer = answer.detach().reshape(()).float()
+        if not same(answer, right):
+            raise cross_entropy_mistake(answer, right, logits.reshape(-1, V), targets.flatten(), large=trial >= 10)
+
+
+def takes_rows(student: Student) -> bool:
+    """Whether the function runs on (N, V) logits; if not, and it runs on (B, T, V), it is asked those."""
+    logits, targets = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
+    try:
+        student.answer(logits.flatten(0, 1), targets.flatten())
+    except Exception:
+        try:
+            student.answer(logits, targets)
+            return False
+        except Exception:
+            return True
+    return True
+
+
+def described_loss(answer) -> str:
+    """A loss that is no number."""
+    return f"of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else article(answer)
+
+
+def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets: Tensor, large: bool) -> Mistake:
+    """Why this loss is wrong."""
+    N, V = logits.shape
+    rows = torch.arange(N)
+    logs = logits.log_softmax(-1)
+    picked = logs[rows, targets]
+    probabilities = logits.softmax(-1)
+    yours = f"Your loss is {float(answer):.4f} where {float(right):.4f} is right"
+    if large and not bool(answer.isfinite()):
+        return Mistake(f"With logits near 1000 your loss is {float(answer):g}: exp(1000) is more than a float can hold. "
+                       "Subtract the largest logit of each row first (the loss stays the same), or use log_softmax.")
+    if is_nan(answer):
+        return Mistake("Your loss is NaN: the logarithm of a negative number. Logits are no probabilities yet: "
+                       "apply log_softmax first.")
+    accuse(answer, {
+        f"{yours}: you add up the {N} tokens. Take their mean, so that the loss does not depend on the batch size.":
+            -picked.sum(),
+        f"{yours}: the sign. The logarithm of a probability is negative, and the loss is its opposite.": picked.mean(),
+        f"{yours}, which is the same in bits: you take logarithms to base 2. Nats come from the natural one.":
+            right / math.log(2),
+        f"{yours}: you take logarithms to base 10. Nats come from the natural one.": right / math.log(10),
+        f"{yours}: your softmax shares out 1 among the tokens of the batch. It runs over the vocabulary, the last axis.":
+            -logits.log_softmax(0)[rows, targets].mean(),
+        f"{yours}: softmax is applied twice. F.cross_entropy, and log_softmax, take the logits themselves.":
+            F.cross_entropy(probabilities, targets),
+        f"{yours}: you average 1 − p or p itself. The loss is the logarithm of p.": -probabilities[rows, targets].mean(),
+        f"{yours}: you average p itself. The loss is the logarithm of p.": probabilities[rows, targets].mean(),
+        f"{yours}: you average 1 − p. The loss is −log p.": (1 - probabilities[rows, targets]).mean(),
+        f"{yours}: you pick the logit of the target without normalising it: subtract logsumexp of its row.":
+            -logits[rows, targets].mean(),
+        f"{yours}: you take the largest probability of each row, whatever the target is. Pick that of the target.":
+            -logs.amax(-1).mean(),
+        f"{yours}: you average over the whole vocabulary. Only the target's logarithm counts.": -logs.mean(),
+        f"{yours}: you divide by the size of the vocabulary too. Take the mean over the tokens only.": -picked.mean() / V,
+        f"{yours}: you add up the tokens and divide by the size of the vocabulary. Divide by how many tokens there are.":
+            -picked.sum() / V,
+        f"{yours}: you take the logarithm of the mean probability. It is the mean of the logarithms.":
+            -probabilities[rows, targets].mean().log(),
+        f"{yours}: that is the perplexity, exp of the loss.": right.exp(),
+        f"{yours}: the mean leaves out the first token. Here logits and targets belong together already, so shift "
+        "nothing.": -picked[1:].mean(),
+        f"{yours}: logits and targets are shifted against each other. They belong together already.":
+            -logs[rows[:-1], targets[1:]].mean(),
+        f"{yours}: that is the entropy of the model's own probabilities. The loss asks for the target's.":
+            -(probabilities * logs).sum(-1).mean(),
+        f"{yours}: that is the share of wrong guesses. The loss is −log p of the target.":
+            (logits.argmax(-1) != targets).float().mean(),
+    })
+    return Mistake(f"{yours}: the mean over the tokens of −log_softmax(logits)[target].")
+
+
+# -------------------------------------------------------------------------------------------------- check_learning_rate
+
+@check("learning rate: up in a straight line, down in half a cosine, the floor on the last step, on 8 schedules")
+def check_learning_rate(student: Student) -> None:
+    """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step of some schedules.
+
+    peak · (step + 1) / warmup while step < warmup; then half a cosine from peak at step `warmup` to floor at `steps − 1`.
+    """
+    schedules = [(20, 5, 1.0, 0.1), (20, 0, 1.0, 0.1)]
+    for _ in range(6):
+        peak = random.uniform(0.001, 0.01)
+        schedules.append((random.randint(12, 60), random.randint(2, 8), peak, peak * random.uniform(0.05, 0.3)))
+    for steps, warmup, peak, floor in schedules:
+        rates = []
+        for step in range(steps):
+            rate = student("With warmup = 0 there is no warm-up: the peak comes at step 0." if warmup == 0 else "",
+                           step=step, steps=steps, warmup=warmup, peak=peak, floor=floor)
+            if isinstance(rate, Tensor) and rate.numel() == 1:
+                rate = float(rate)
+            if not isinstance(rate, (int, float)):
+                raise Mistake(f"{student.name} returns {article(rate)}; it should return one number, the rate of a step.")
+            rates.append(float(rate))
+        look_at_rates(rates, steps, warmup, peak, floor)
+
+
+def schedule(steps: int, warmup: int, peak: float, floor: float, *, rise=None, fall=None) -> Tensor:
+    """The rates (steps,), with `rise` (share of the peak at a step) and `fall` (1 to 0, of progress at a step) to go wrong."""
+    rise = rise or (lambda step: (step + 1) / warmup)
+    fall = fall or (lambda step: (1 + math.cos(math.pi * (step - warmup) / (steps - 1 - warmup))) / 2)
+    return torch.tensor([peak * rise(step) if step < warmup else floor + (peak - floor) * fall(step)
+                         for step in range(steps)], dtype=torch.float64)
+
+
+def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floor: float) -> None:
+    """Raises the mistake in the rates of one schedule, if there is one."""
+    answer, right = torch.tensor(rates, dtype=torch.float64), schedule(steps, warmup, peak, floor)
+    if same(answer / peak, right / peak):
+        return
+    setting = f"with steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}"
+    first, rising = right[:warmup], answer[:warmup]
+    for_rising = {
+        f"At step 0 your rate is 0 ({setting}): the first step would teach nothing. The warm-up is "
+        "peak · (step + 1) / warmup.": first - peak / max(1, warmup),
+        f"Your warm-up never reaches the peak ({setting}): at step {warmup - 1} it should be there. "
+        "Divide by warmup, not by warmup + 1.": first * warmup / (warmup + 1),
+        f"There is no warm-up ({setting}): while step < warmup, the rate is peak · (step + 1) / warmup.":
+            torch.full_like(first, peak),
+        f"There is no warm-up ({setting}): the cosine starts at step 0.":
+            cosine(steps, 0, peak, floor)[:warmup],
+        f"Your warm-up starts at the floor ({setting}): it is peak · (step + 1) / warmup, whatever the floor.":
+            floor + (peak - floor) / peak * first,
+        f"Your warm-up starts at the floor ({setting}), and at step 0 stays there: it is peak · (step + 1) / warmup.":
+            floor + (peak - floor) / peak * (first - peak / max(1, warmup)),
+        f"Your warm-up goes up to 1 and not to the peak ({setting}): multiply by peak.": first / peak,
+    }
+    if warmup and not same(rising / peak, first / peak):
+        accuse(rising / peak, {reason: wrong / peak for reason, wrong in for_rising.items()})
+        step = int((rising - first).abs().argmax())
+        raise Mistake(f"In the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(first[step]):.4g} is "
+                      f"right ({setting}).")
+    falling, last = answer[warmup:], right[warmup:]
+    progress = torch.arange(steps - warmup, dtype=torch.float64) / (steps - 1 - warmup)
+    late = torch.arange(steps - warmup, dtype=torch.float64) / (steps - warmup)
+    half = (1 + torch.cos(math.pi * progress)) / 2
+    for_falling = {
+        f"Your cosine reaches the floor one step too late ({setting}): the last step is steps − 1, and there the rate is "
+        f"{rates[-1]:.4g}. Divide by steps − 1 − warmup.": floor + (peak - floor) * (1 + torch.cos(math.pi * late)) / 2,
+        f"Your cosine forgets the warm-up ({setting}): at step {warmup} the rate jumps from the peak to {rates[warmup]:.4g}. "
+        "Progress is (step − warmup) / (steps − 1 − warmup).": cosine(steps, 0, peak, floor)[warmup:],
+        f"Your rate falls to 0 ({setting}): the floor is forgotten, floor + (peak − floor) · half a cosine.": peak * half,
+        f"Your rate starts at peak + floor ({setting}): the cosine spans peak − floor, on top of the floor.":
+            floor + peak * half,
+        f"Your rate falls in a straight line ({setting}); half a cosine is gentle at both ends.":
+            floor + (peak - floor) * (1 - progress),
+        f"Your rate goes below the floor, down to {min(rates):.4g} ({setting}): cos runs from 1 to −1, "
+        "(1 + cos) / 2 from 1 to 0.": floor + (peak - floor) * torch.cos(math.pi * progress),
+        f"Your rate goes up to {max(rates):.4g}, above the peak ({setting}): halve 1 + cos.":
+            floor + (peak - floor) * (1 + torch.cos(math.pi * progress)),
+        f"Your rate comes up again at the end ({setting}): you use a whole wave, cos(2π · progress). Half a wave is "
+        "cos(π · progress).": floor + (peak - floor) * (1 + torch.cos(2 * math.pi * progress)) / 2,
+        f"You use a quarter of a cosine ({setting}), which ends in a steep fall: (1 + cos(π · progress)) / 2 is gentle "
+        "at both ends.": floor + (peak - floor) * torch.cos(math.pi / 2 * progress),
+        f"Your rate stays at the peak ({setting}): after the warm-up it falls to the floor.": torch.full_like(last, peak),
+        f"Your rate falls at once to the floor and stays there ({setting}).": torch.full_like(last, floor),
+        f"Your cosine gets degrees ({setting}): math.cos wants radians, half a turn is π.":
+            floor + (peak - floor) * (1 + torch.cos(torch.deg2rad(180 * progress) / 180 * math.pi)) / 2,
+        f"Your rate rises where it should fall ({setting}): 1 + cos, not 1 − cos.":
+            floor + (peak - floor) * (1 - half),
+        f"Your rate is cut off at the floor ({setting}): a cosine down to 0 that stops early. Let it arrive on the last "
+        "step: floor + (peak − floor) · half a cosine.": torch.clamp(peak * half, min=floor),
+        f"Your rate falls exponentially ({setting}): here it is half a cosine.":
+            peak * (floor / peak) ** progress,
+    }
+    accuse(falling / peak, {reason: wrong / peak for reason, wrong in for_falling.items()})
+    if rates[warmup] > peak * (1 + 1e-4):
+        raise Mistake(f"At step {warmup} = warmup your rate is {rates[warmup]:.4g}, above the peak ({setting}). "
+                      "The warm-up lasts while step < warmup, without the =.")
+    step = warmup + int((falling - last).abs().argmax())
+    raise Mistake(f"After the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(right[step]):.4g} is "
+                  f"right ({setting}).")
+
+
+def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
+    """Half a cosine over all steps, from `start` on."""
+    progress = (torch.arange(steps, dtype=torch.float64) - start) / (steps - 1 - start)
+    return floor + (peak - floor) * (1 + torch.cos(math.pi * progress)) / 2
+
+
+# ------------------------------------------------------------------------------------------------------- check_evaluate
+
+class Probe(nn.Module):
+    """A model whose guess depends on the last token alone, so that the loss is the same however the text is cut.
+
+    It has dropout, and writes down in which mode it was asked.
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.table = nn.Embedding(config.vocab_size, config.vocab_size)
+        self.dropout = nn.Dropout(0.5)
+        self.asked_in_training, self.asked_with_gradients = False, False
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V)."""
+        if ids.shape[1] > self.config.context_length:
+            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, not {ids.shape[1]}")
+        self.asked_in_training |= self.training
+        self.asked_with_gradients |= torch.is_grad_enabled()
+        return self.dropout(self.table(ids) * 2)
+
+
+@check("evaluate: every token of the text counted once, in eval mode, without gradients, in nats per byte")
+def check_evaluate(student: Student) -> None:
+    """Checks `fn(model, ids: (N,), n_bytes) -> float`: the loss on the whole text, summed over N − 1 targets, per byte.
+
+    Windows are at most `model.config.context_length` long, and the model comes back in the mode in which it came.
+    """
+    for trial in range(4):
+        T, V = random.choice((4, 6)), 11
+        model = Probe(GPTConfig(vocab_size=V, context_length=T, d_model=4, n_heads=1, d_ff=0)).train(trial != 3)
+        ids = torch.randint(V, (T * random.randint(4, 9) + random.choice((3, T)),))        # the last window may be short
+        n_bytes = int(len(ids) * random.uniform(1.5, 3))
+        was_training = model.training
+        answer = student(f"The model's context is {T} tokens: cut the text into windows.", model=model, ids=ids,
+                         n_bytes=n_bytes)
+        if not isinstance(answer, (int, float)) and not (isinstance(answer, Tensor) and answer.numel() == 1):
+            raise Mistake(f"Your loss should be one number, and is {described_loss(answer)}.")
+        if model.asked_in_training:
+            raise Mistake("Your model was asked in training mode, with dropout on: every evaluation gives another, worse "
+                          "number. Call model.eval() first.")
+        if model.asked_with_gradients:
+            raise Mistake("Your model was asked with gradients on, which costs time and memory and is never used here. "
+                          "Put the evaluation under torch.no_grad().")
+        if model.training != was_training:
+            raise Mistake(f"Your model came in {mode(was_training)} mode and goes in {mode(model.training)} mode, and what "
+                          "runs next has no idea. Put it back as it was.")
+        look_at_evaluation(float(answer), model.eval(), ids, n_bytes, T)
+
+
+def mode(training: bool) -> str:
+    """A model's mode in words."""
+    return "training" if training else "eval"
+
+
+@torch.no_grad()
+def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T: int) -> None:
+    """Raises the mistake in the number, if there is one."""
+    losses = F.cross_entropy(model.table(ids[:-1]) * 2, ids[1:], reduction="none").double()      # (N - 1,)
+    right, total, n = float(losses.sum()) / n_bytes, float(losses.sum()), len(losses)
+    if math.isclose(answer, right, rel_tol=1e-4):
+        return
+    per_byte = n / n_bytes
+    windows = losses.split(T)
+    whole = losses[:n // T * T]
+    inside = [window[:-1] for window in (losses[start:start + T] for start in range(0, n, T))]
+    yours = f"Yours is {answer:.4f} where {right:.4f} nats per byte is right"
+    unfair = torch.stack([window.mean() for window in windows]).mean()
+    accuse(torch.tensor(answer, dtype=torch.float64), {reason: torch.as_tensor(wrong) for reason, wrong in {
+        f"{yours}: yours is per token. Divide the sum by n_bytes, so that tokenizers can be compared.": total / n,
+        f"{yours}: you add up and never divide. Divide by n_bytes.": total,
+        f"{yours}: that is in bits. One nat is 1.44 bits.": right / math.log(2),
+        f"{yours}: the last, shorter window is left out.": float(whole.sum()) / n_bytes,
+        f"{yours}: yours is per token, and leaves out the last, shorter window.": whole.mean(),
+        f"{yours}: the last target of every window is left out. Take T + 1 tokens a window: T to read, T to predict.":
+            sum(float(window.sum()) for window in inside) / n_bytes,
+        f"{yours}: you average the means of the windows, and a short one weighs as much as a long one. Add up first, "
+        "divide at the end.": unfair * per_byte,
+        f"{yours}: you average the means of the windows, per token. Add up first, divide by n_bytes at the end.": unfair,
+        f"{yours}: only the first window was counted.": windows[0].mean() * per_byte,
+        f"{yours}: the bytes per token are multiplied where they should divide.": total / n / per_byte,
+    }.items()})
+    raise Mistake(f"{yours}. Sum −log p over every token but the first, once each, and divide by n_bytes.")
