@@ -7,11 +7,10 @@ import argparse
 import hashlib
 import json
 import sys
-
 from pathlib import Path
 
 from minigpt import corpus, files, presets
-from minigpt.gpt import GPT, find_device
+from minigpt.gpt import GPT
 from minigpt.progress import stop_request, with_progress_bar
 from minigpt.tokenizer import METHODS
 from minigpt.training import TrainingDiverged, TrainingState, training_loop
@@ -80,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options) -> int:
     settings = _settings(options)
+    if not options.out.name or options.out.is_dir():
+        raise ValueError(f"--out must be the path of a file, not of the folder {options.out}")
     run_file = options.out.with_name(options.out.name + ".run")
     if not options.out.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {options.out.parent}")

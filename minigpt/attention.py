@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.arguments import integer, number, shown
+from minigpt.arguments import find_device, instance, integer, number, shown
 
 
 def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
@@ -18,7 +18,9 @@ def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
 
     Returns (T, T) bool, True at [i, j] where position i may look at position j, that is j <= i.
     """
-    integer("T", T, low=0)
+    integer("T", T, low=0, high=1 << 16)
+    if not (device is None or isinstance(device, torch.device)):
+        device = find_device(device)
     return torch.ones(T, T, dtype=torch.bool, device=device).tril()
 
 
@@ -27,7 +29,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Te
 
     `q` is (..., T_q, d_head), `k` and `v` are (..., T_k, d_head), `mask` is bool and broadcasts to (..., T_q, T_k), True
     where a query may look. Returns the output (..., T_q, d_head) and the weights (..., T_q, T_k), whose rows sum to 1.
-    Raises TypeError for a mask that is not bool, ValueError for shapes that do not fit.
+    Raises TypeError for a mask that is not bool, ValueError for shapes that do not fit, or a query that may look nowhere.
     Source: Vaswani et al. 2017, equation 1.
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
@@ -35,7 +37,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Te
             raise TypeError(f"{name} must be a tensor of floating-point numbers, not {shown(tensor)}")
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"mask must be a bool tensor, True where a query may look, not {shown(mask)}")
-    if q.dim() < 2 or q.shape[-1] != k.shape[-1] or k.shape != v.shape:
+    if not q.dtype == k.dtype == v.dtype:
+        raise TypeError(f"q, k and v must be of one dtype, not {q.dtype}, {k.dtype}, {v.dtype}")
+    if (q.dim() < 2 or k.shape != v.shape or q.shape[:-2] != k.shape[:-2] or q.shape[-1] != k.shape[-1]
+            or q.shape[-1] == 0):
         raise ValueError("q, k and v must be (..., T, d_head) with one d_head, k and v alike, "
                          f"not {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5          # (..., T_q, T_k)
@@ -45,10 +50,21 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Te
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
     try:
-        return scores.masked_fill(~mask, float("-inf"))
+        mask = mask.expand(scores.shape)
     except RuntimeError:
         raise ValueError(f"mask must broadcast to the scores' shape {tuple(scores.shape)}, "
                          f"not {tuple(mask.shape)}") from None
+    if not mask.any(-1).all():
+        raise ValueError("mask must let every query look at one key at least, not at none")
+    return scores.masked_fill(~mask, float("-inf"))
+
+
+def check_activations(x, d_model: int) -> None:
+    """Raise TypeError or ValueError unless `x` is (..., d_model)."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"x must be a tensor of floating-point numbers, not {shown(x)}")
+    if x.shape[-1:] != (d_model,):
+        raise ValueError(f"x must be (..., {d_model}), not {tuple(x.shape)}")
 
 
 class KeyValueCache:
@@ -58,19 +74,28 @@ class KeyValueCache:
     """
 
     def __init__(self, capacity: int):
-        self.capacity = capacity
+        self.capacity = integer("capacity", capacity, low=1)
         self.length = 0
-        self.keys = self.values = None
+        self.keys_values: Tensor | None = None                     # (2, B, H, capacity, d_head)
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, H, T, d_head) keys and values; return all so far, (B, H, length, d_head) each."""
-        if self.keys is None:
-            B, H, _, d_head = k.shape
-            self.keys, self.values = k.new_empty(B, H, self.capacity, d_head), v.new_empty(B, H, self.capacity, d_head)
-        start, self.length = self.length, self.length + k.shape[-2]
-        self.keys[:, :, start:self.length] = k
-        self.values[:, :, start:self.length] = v
-        return self.keys[:, :, :self.length], self.values[:, :, :self.length]
+    def append(self, keys_values: Tensor) -> Tensor:
+        """Add keys and values, stacked (2, B, H, T, d_head); return all so far, (2, B, H, length, d_head).
+
+        Raises ValueError where there is no room for them, or where they are not shaped like those before.
+        """
+        instance("keys_values", keys_values, Tensor)
+        if keys_values.dim() != 5 or len(keys_values) != 2:
+            raise ValueError(f"keys_values must be (2, B, H, T, d_head), not {tuple(keys_values.shape)}")
+        _, B, H, T, d_head = keys_values.shape
+        if self.keys_values is None:
+            self.keys_values = keys_values.new_empty(2, B, H, self.capacity, d_head)
+        wanted = (2, *self.keys_values.shape[1:3], T, self.keys_values.shape[-1])
+        if keys_values.shape != wanted or self.length + T > self.capacity:
+            raise ValueError(f"keys_values must be {wanted} with T at most {self.capacity - self.length}, "
+                             f"not {tuple(keys_values.shape)}")
+        start, self.length = self.length, self.length + T
+        self.keys_values[:, :, :, start:self.length] = keys_values
+        return self.keys_values[:, :, :, :self.length]
 
 
 class MultiHeadAttention(nn.Module):
@@ -94,16 +119,20 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those that the cache holds, and join them."""
-        q, k, v = self._heads(x)                                   # (B, H, T, d_head)
-        dropout = self.dropout if self.training else 0.0
-        if cache is None or cache.length == 0:
-            if cache is not None:
-                cache.append(k, v)
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
-        else:
-            T, (k, v) = q.shape[-2], cache.append(k, v)            # (B, H, length, d_head)
-            mask = None if T == 1 else causal_mask(cache.length, x.device)[-T:]      # the newest token sees everything
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        if cache is not None:
+            instance("cache", cache, KeyValueCache)
+        qkv = self._heads(x)                                       # (3, B, H, T, d_head)
+        q, keys_values = qkv[0], qkv[1:]
+        read_before = 0
+        if cache is not None:
+            read_before = cache.length
+            keys_values = cache.append(keys_values)                # (2, B, H, length, d_head)
+        k, v = keys_values
+        mask = None
+        if read_before and x.shape[1] > 1:                         # a single newest token may look at everything
+            mask = causal_mask(read_before + x.shape[1], x.device)[read_before:]             # (T, length)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=read_before == 0,
+                                             dropout_p=self.dropout if self.training else 0.0)
         return self._merge(out)
 
     def with_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,8 +143,13 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, T, C) -> q, k, v stacked: (3, B, H, T, d_head)."""
-        return self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        check_activations(x, self.qkv.in_features)
+        if x.dim() != 3:
+            raise ValueError(f"x must be (B, T, {self.qkv.in_features}), not {tuple(x.shape)}")
+        B, T, _ = x.shape
+        return self.qkv(x).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
 
     def _merge(self, out: Tensor) -> Tensor:
         """(B, H, T, d_head) -> (B, T, C)."""
-        return F.dropout(self.projection(out.transpose(1, 2).flatten(2)), self.dropout, self.training)
+        out = self.projection(out.transpose(1, 2).flatten(2))
+        return F.dropout(out, self.dropout) if self.training else out

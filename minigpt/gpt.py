@@ -10,14 +10,15 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from minigpt import corpus, files, presets
-from minigpt.arguments import integer, shown, text as check_text
+from minigpt.arguments import find_device, instance, integer, shown
+from minigpt.arguments import path as check_path
+from minigpt.arguments import text as check_text
 from minigpt.model import GPTConfig, GPTModel
 from minigpt.sampling import generate_ids, next_token_probs
 from minigpt.tokenizer import Tokenizer
@@ -59,6 +60,8 @@ class GPT:
 
     def __init__(self, tokenizer: Tokenizer, model: GPTModel):
         """Raises ValueError where the model has more or fewer tokens than the tokenizer: it would say what nobody can read."""
+        instance("tokenizer", tokenizer, Tokenizer)
+        instance("model", model, GPTModel)
         if model.config.vocab_size != tokenizer.vocab_size:
             raise ValueError(f"the model's vocab_size must be the tokenizer's, {tokenizer.vocab_size}, "
                              f"not {model.config.vocab_size}")
@@ -78,7 +81,7 @@ class GPT:
         The last 10 % of each book is held out, for the validation loss alone: the tokenizer does not see it either. What is
         not given is the preset's. Raises TypeError or ValueError naming the argument.
         """
-        training, held_out = corpus.split([text] if isinstance(text, str) else text)
+        training, held_out = corpus.split(_books(text))
         return cls._from_pieces(lambda: training, lambda: held_out, preset, seed, device, vocab_size=vocab_size,
                                 method=method, d_model=d_model, n_heads=n_heads, n_layers=n_layers, d_ff=d_ff,
                                 context_length=context_length, dropout=dropout)
@@ -87,6 +90,8 @@ class GPT:
     def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom", seed: int = 0,
                    device: str = "cpu", **size) -> "GPT":
         """The same for files (or names of texts that ship) of any length: none is read into memory as a whole."""
+        if isinstance(sources, str) or not isinstance(sources, Sequence) or not sources:
+            raise TypeError(f"sources must be a list of files (for one file, a list of one), not {shown(sources)}")
         cuts = [corpus.split_position(source) for source in sources]
         pieces = list(zip(sources, cuts, strict=True))
         return cls._from_pieces(
@@ -97,16 +102,15 @@ class GPT:
     @classmethod
     def _from_pieces(cls, training, held_out, preset, seed, device, **size) -> "GPT":
         integer("seed", seed, low=0, high=2 ** 32 - 1)
+        device = find_device(device)
         size = presets.preset(preset).size | {name: value for name, value in size.items() if value is not None}
         vocab_size, method = size.pop("vocab_size"), size.pop("method")
         config = GPTConfig(**size)                                   # a size that cannot be is refused before the work
-        if method == "bytes":
-            vocab_size = 256
         tokenizer = Tokenizer.train(training(), vocab_size, method)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = GPTModel(GPTConfig(**asdict(config) | {"vocab_size": tokenizer.vocab_size}))
-        gpt = cls(tokenizer, model.to(find_device(device)))
+        gpt = cls(tokenizer, model.to(device))
         gpt.training_text = tokenize(tokenizer, training())
         gpt.validation_text = tokenize(tokenizer, held_out())
         return gpt
@@ -124,7 +128,7 @@ class GPT:
                       evaluations: int = 4) -> Iterator[Report]:
         """Train step by step: a generator of reports, one a step. `train` is the same in one go, and explains the arguments."""
         if text is not None:
-            training, held_out = corpus.split([text] if isinstance(text, str) else text)
+            training, held_out = corpus.split(_books(text))
             self.training_text, self.validation_text = tokenize(self.tokenizer, training), tokenize(self.tokenizer, held_out)
         if self.training_text is None:
             raise ValueError("text must be given: this GPT was loaded, and a file holds no training text")
@@ -144,6 +148,7 @@ class GPT:
         TrainingDiverged where the loss is no longer finite, with the model back at its last good step.
         """
         from minigpt.progress import stop_request, with_progress_bar
+        instance("progress", progress, bool)
         loop = self.training_loop(steps=steps, **arguments)
         history = History()
         with stop_request() as stop:
@@ -221,8 +226,9 @@ class GPT:
         `half` stores the weights in 16 bits: half the size, and a loss that differs in the fourth decimal. Raises OSError
         naming the file; the file that was there is then unchanged.
         """
+        instance("half", half, bool)
         weights = {name: tensor.half() if half else tensor for name, tensor in self.model.state_dict().items()}
-        files.save_tensors(path, KIND, weights, self._metadata())
+        files.save_tensors(check_path("path", path), KIND, weights, self._metadata())
 
     def _metadata(self) -> dict[str, str]:
         return {"config": json.dumps(asdict(self.model.config)), "tokenizer": self.tokenizer.to_json()}
@@ -234,7 +240,7 @@ class GPT:
         Raises FileNotFoundError, or ValueError naming the file and what is wrong with it; it is all or nothing.
         """
         device = find_device(device)
-        weights, metadata = files.load_tensors(path, KIND)
+        weights, metadata = files.load_tensors(check_path("path", path), KIND)
         return cls._from_file(path, weights, metadata, device)
 
     @classmethod
@@ -258,11 +264,20 @@ class GPT:
         return f"GPT({self.tokenizer!r}, {self.model.config!r}, {self.model.n_parameters:,} parameters)"
 
 
+def _books(text: str | Sequence[str]) -> Sequence[str]:
+    """`text`, one or several, as a list of texts of at least one character."""
+    books = [text] if isinstance(text, str) else instance("text", text, Sequence, "a str or a list of them")
+    if not books or not all([check_text("text", book) for book in books]):
+        raise ValueError(f"text must have at least one character, not {shown(text)}")
+    return books
+
+
 def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | None:
     """The ids of a text that comes in pieces, as uint16 in a memory-mapped temporary file; None where there is no text.
 
     Memory does not grow with the text, and the file goes when nobody needs it any more.
     """
+    instance("tokenizer", tokenizer, Tokenizer)
     lengths = np.array([len(token) for token in tokenizer.vocab])
     n_bytes = 0
     with tempfile.TemporaryFile() as file:
@@ -272,18 +287,3 @@ def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | Non
             n_bytes += int(lengths[ids].sum())
         file.flush()
         return TokenizedText(np.memmap(file, np.uint16, mode="c"), n_bytes) if n_bytes else None
-
-
-def find_device(name: str) -> torch.device:
-    """"cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. Raises ValueError for one that is not."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'mps', not {shown(name)}") from None
-    if not there.get(device.type, False):
-        raise ValueError(f"device must be one that this machine has ({', '.join(k for k, v in there.items() if v)}), "
-                         f"not {shown(name)}")
-    return device

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.arguments import integer, number, shown
-from minigpt.attention import KeyValueCache, MultiHeadAttention
+from minigpt.arguments import instance, integer, number, shown
+from minigpt.attention import KeyValueCache, MultiHeadAttention, check_activations
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return F.dropout(self.contract(F.gelu(self.expand(x))), self.dropout, self.training)
+        check_activations(x, self.expand.in_features)
+        out = self.contract(F.gelu(self.expand(x)))
+        return F.dropout(out, self.dropout) if self.training else out
 
 
 class TransformerBlock(nn.Module):
@@ -66,6 +68,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
+        instance("config", config, GPTConfig)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.attention = MultiHeadAttention(config.d_model, config.n_heads, config.dropout)
         has_feed_forward = config.d_ff > 0                         # without it, no norm is left waiting for it
@@ -74,11 +77,13 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
+        check_activations(x, self.attention.qkv.in_features)
         x = x + self.attention(self.norm1(x), cache)
         return self._feed_forward(x)
 
     def with_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The same output, and the attention weights (B, H, T, T)."""
+        check_activations(x, self.attention.qkv.in_features)
         out, weights = self.attention.with_weights(self.norm1(x))
         return self._feed_forward(x + out), weights
 
@@ -91,9 +96,7 @@ class GPTModel(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        if not isinstance(config, GPTConfig):
-            raise TypeError(f"config must be a GPTConfig, not {shown(config)}")
-        self.config = config
+        self.config = instance("config", config, GPTConfig)
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = nn.Embedding(config.context_length, config.d_model)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
@@ -107,6 +110,8 @@ class GPTModel(nn.Module):
         `ids` is (B, T), whole numbers below vocab_size; T may be at most context_length, what `cache` holds included.
         Returns (B, T, V). Raises TypeError or ValueError for ids that do not fit.
         """
+        if cache is not None and len(instance("cache", cache, list)) != len(self.blocks):
+            raise ValueError(f"cache must be one of this model's, for {len(self.blocks)} blocks, not for {len(cache)}")
         x = self._embed(ids, cache[0].length if cache else 0)      # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, cache[i] if cache else None)              # (B, T, C)
@@ -144,6 +149,12 @@ class GPTModel(nn.Module):
             raise ValueError(f"ids must be at least 0 and less than vocab_size = {self.config.vocab_size}, "
                              f"not {ids.min()} to {ids.max()}") from None
         return tokens + self.position_embedding.weight[start:end]  # (B, T, C) + (T, C)
+
+
+def check_model(model) -> None:
+    """Raise TypeError unless `model` is a GPTModel, or wraps one as torch.compile does."""
+    if not isinstance(getattr(model, "config", None), GPTConfig):
+        raise TypeError(f"model must be a GPTModel, not {shown(model)}")
 
 
 def _initialise(module: nn.Module) -> None:

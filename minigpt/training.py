@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt.arguments import choice, integer, number
-from minigpt.model import GPTModel
+from minigpt.arguments import choice, instance, integer, number, shown
+from minigpt.model import GPTModel, check_model
 from minigpt.muon import Muon
 
 IGNORED = -100        # the target that cross_entropy leaves out: fills up the last window of a text
@@ -51,6 +51,10 @@ class Recipe:
         integer("batch_size", self.batch_size, low=1)
         number("learning_rate", self.learning_rate, low=0, open_low=True)
         number("muon_learning_rate", self.muon_learning_rate, low=0, open_low=True)
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            raise TypeError(f"betas must be a tuple of two numbers, not {shown(self.betas)}")
+        for beta in self.betas:
+            number("betas", beta, low=0, high=0.99999)
         number("weight_decay", self.weight_decay, low=0)
         integer("warmup", self.warmup, low=0)
         number("floor", self.floor, low=0, high=1)
@@ -64,6 +68,10 @@ class TokenizedText:
 
     ids: np.ndarray | Tensor
     n_bytes: int
+
+    def __post_init__(self):
+        _check_ids(self.ids)
+        integer("n_bytes", self.n_bytes, low=1)
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,11 @@ def random_batch(ids, context_length: int, batch_size: int, generator: torch.Gen
     Returns x and y, both (batch_size, context_length) int64, y one token later than x. Each of the N - context_length
     possible starts is equally likely. Raises ValueError where `ids` is too short for a single window.
     """
+    _check_ids(ids)
     integer("context_length", context_length, low=1)
     integer("batch_size", batch_size, low=1)
+    if generator is not None:
+        instance("generator", generator, torch.Generator)
     n_starts = len(ids) - context_length
     if n_starts < 1:
         raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} tokens, not {len(ids)}: "
@@ -108,16 +119,29 @@ def random_batch(ids, context_length: int, batch_size: int, generator: torch.Gen
     return windows[:, :-1], windows[:, 1:]
 
 
+def _check_ids(ids) -> None:
+    """Raise TypeError unless `ids` is (N,), whole numbers."""
+    whole = (isinstance(ids, np.ndarray) and ids.dtype.kind in "iu"
+             or isinstance(ids, Tensor) and not ids.is_floating_point() and ids.dtype != torch.bool)
+    if not whole or ids.ndim != 1:
+        raise TypeError(f"ids must be a tensor or array of whole numbers in one dimension, not {shown(ids)}")
+
+
 def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float) -> float:
     """The rate of `step` (0 to steps - 1): a straight line up to `peak`, then half a cosine down to `floor`.
 
     The peak is first reached at step warmup - 1, and the floor on the last step. Source of the cosine: Loshchilov and
     Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
     """
+    integer("steps", steps, low=1)
+    integer("step", step, low=0, high=steps - 1)
+    integer("warmup", warmup, low=0)
+    number("peak", peak, low=0, open_low=True)
+    number("floor", floor, low=0, high=peak)
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - 1 - warmup)         # 0 at step warmup, 1 on the last step
-    return floor + (peak - floor) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    return floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @torch.no_grad()
@@ -126,6 +150,9 @@ def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 64) -> floa
 
     In eval mode and without gradients; the model's mode is put back afterwards.
     """
+    check_model(model)
+    instance("text", text, TokenizedText)
+    integer("batch_size", batch_size, low=1)
     T, device = model.config.context_length, next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -148,6 +175,8 @@ class TrainingState:
     """
 
     def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0):
+        check_model(model)
+        instance("recipe", recipe, Recipe)
         integer("seed", seed, low=0, high=2 ** 32 - 1)
         self.model, self.recipe, self.seed = model, recipe, seed
         self.optimizers = _optimizers(model, recipe)
@@ -190,8 +219,12 @@ def training_loop(state: TrainingState, text: TokenizedText, validation: Tokeniz
     TrainingDiverged when the loss is no longer finite, MemoryError when the device is too small.
     """
     if (steps is None) == (seconds is None):
-        raise ValueError(f"give either steps or seconds, not steps={steps} and seconds={seconds}")
-    integer("steps", steps, low=1, optional=True)
+        raise ValueError(f"steps or seconds must be given, one of the two, not steps={steps} and seconds={seconds}")
+    instance("state", state, TrainingState)
+    instance("text", text, TokenizedText)
+    if validation is not None:
+        instance("validation", validation, TokenizedText)
+    integer("steps", steps, low=max(1, state.step), optional=True)
     number("seconds", seconds, low=0, open_low=True, optional=True)
     integer("evaluations", evaluations, low=1)
     random_batch(text.ids, state.model.config.context_length, 1)      # too short a text is refused before the first step
