@@ -1,0 +1,301 @@
+"""A JupyterLab in a headless Chromium, and the few things that a student does in it, for the tests beside this file.
+
+    def test_the_bars_follow_the_slider(lab):
+        notebook = lab.open("02_attention")
+        notebook.run_all()
+        explorer = notebook.cell("scale-explore")
+        before = explorer.alt_texts()
+        explorer.slider("d").press("ArrowRight")
+        notebook.until(lambda: explorer.alt_texts() != before, "the picture follows the slider")
+
+`conftest.py` makes the `lab`. What runs here is what a class runs: its own server with its token on, on loopback, the
+notebook's own kernel, mouse and keyboard. Nothing may be fetched from anywhere else, and no dialog may open: both fail
+the test. Cells are found by their ids, controls by their labels.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCREENSHOTS = Path(__file__).with_name("screenshots")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PATIENCE = 60           # seconds for anything that takes one: the machine may be busy with other tests
+SETTINGS = {            # what a test needs to be sure of; the rest is as a student meets it
+    "notebook-extension/tracker": {"windowingMode": "none"},       # cells off the screen are drawn too
+    "docmanager-extension/plugin": {"autosave": False},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+
+
+def chromium(playwright) -> str:
+    """The Chromium to use. Raises FileNotFoundError with what to do where there is none: these tests never skip."""
+    candidates = [os.environ.get("MINIGPT_CHROMIUM"), "/usr/bin/chromium", playwright.chromium.executable_path]
+    for candidate in filter(None, candidates):
+        if Path(candidate).exists():
+            return candidate
+    raise FileNotFoundError("the browser tests need Chromium: install it (`apt install chromium`, or "
+                            "`playwright install chromium`), or put its path into MINIGPT_CHROMIUM")
+
+
+class Server:
+    """A JupyterLab of this interpreter on a copy of the notebooks, with settings and files of its own."""
+
+    def __init__(self, folder: Path, theme: str = "JupyterLab Light"):
+        self.folder = folder
+        self.notebooks = folder / "notebooks"
+        shutil.copytree(ROOT / "notebooks", self.notebooks, ignore=shutil.ignore_patterns(".*"))
+        settings = {**SETTINGS, "apputils-extension/themes": {"theme": theme}}
+        for name, values in settings.items():
+            file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(values))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address, self.token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "OMP_WAIT_POLICY": "PASSIVE", "JUPYTER_NO_CONFIG": "1", "IPYTHONDIR": str(folder / "ipython"),
+            "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+            **{f"JUPYTER_{kind}_DIR": str(folder / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")},
+        }
+        with open(folder / "server.log", "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
+                 "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}", "--allow-root",
+                 f"--ServerApp.root_dir={self.notebooks}", "--LabApp.expose_app_in_browser=True"],
+                env=environment, cwd=folder, stdout=log, stderr=log)
+        self.wait()
+
+    def ask(self, path: str, method: str = "GET"):
+        request = urllib.request.Request(f"{self.address}/api/{path}", method=method,
+                                         headers={"Authorization": f"token {self.token}"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.loads(answer.read() or "null")
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 2 * PATIENCE
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                return self.ask("status")
+            except OSError:
+                time.sleep(0.2)
+        self.stop()
+        raise RuntimeError("JupyterLab did not start:\n" + (self.folder / "server.log").read_text()[-2000:])
+
+    def end_kernels(self) -> None:
+        for session in self.ask("sessions"):
+            self.ask(f"sessions/{session['id']}", "DELETE")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+class Lab:
+    """A fresh browser window on the server. `open` a notebook in it."""
+
+    def __init__(self, server: Server, browser):
+        self.server = server
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900})
+        self.context.set_default_timeout(PATIENCE * 1000)
+        self.complaints: list[str] = []                 # what must not have happened by the end of the test
+        self.opened = 0
+
+    def open(self, name: str) -> "Notebook":
+        """Opens `name` (without .ipynb) in a page of its own and waits for its kernel."""
+        page = self.context.new_page()
+        page.on("dialog", lambda dialog: (self.complaints.append(f"a dialog opened: {dialog.message}"),
+                                          dialog.dismiss()))
+        page.on("request", lambda request: self._watch(request.url))
+        self.opened += 1
+        page.goto(f"{self.server.address}/lab/workspaces/{self.opened}{secrets.token_hex(4)}/tree/{name}.ipynb"
+                  f"?token={self.server.token}")
+        notebook = Notebook(page, name)
+        notebook.wait_until_ready()
+        return notebook
+
+    def _watch(self, url: str) -> None:
+        if not url.startswith((self.server.address, self.server.address.replace("http", "ws"), "data:", "blob:")):
+            self.complaints.append(f"asked for {url}")
+
+    def close(self) -> None:
+        self.context.close()
+        self.server.end_kernels()
+
+
+CURRENT = "window.jupyterapp.shell.currentWidget"
+
+
+class Notebook:
+    """An open notebook. `page` is Playwright's page, for what is not here."""
+
+    def __init__(self, page, name: str):
+        self.page, self.name = page, name
+
+    def wait_until_ready(self) -> None:
+        self.page.wait_for_function(f"() => window.jupyterapp && {CURRENT}?.content?.widgets?.length > 0")
+        self.page.evaluate(f"""async () => {{
+            await {CURRENT}.context.ready; await {CURRENT}.revealed; await {CURRENT}.sessionContext.ready;
+            await {CURRENT}.sessionContext.session.kernel.info;
+            window.jupyterapp.shell.collapseLeft();                 // room for the notebook
+            for (const cell of {CURRENT}.content.widgets) cell.node.dataset.cellId = cell.model.id;
+        }}""")
+
+    def run_all(self, seconds: float = 300) -> None:
+        """Run > Run All Cells, until the last is done. Raises AssertionError where a cell shows an error."""
+        self.page.set_default_timeout(seconds * 1000)
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.set_default_timeout(PATIENCE * 1000)
+        self.wait_until_idle(seconds)
+        left = self.page.evaluate(f"() => {CURRENT}.content.widgets.filter(cell => cell.model.type === 'code' && "
+                                  "cell.model.sharedModel.source && !cell.model.executionCount).map(c => c.model.id)")
+        assert not self.errors(), f"{self.name}: {self.errors()}"
+        assert not left, f"{self.name}: these cells did not run: {left}"
+
+    def errors(self) -> dict[str, str]:
+        """Cell id -> the error that it shows. A mistake that an exercise's check names counts as one."""
+        return self.page.evaluate(f"""() => Object.fromEntries({CURRENT}.content.widgets.flatMap(cell =>
+            (cell.model.type === 'code' ? cell.model.outputs.toJSON() : [])
+                .filter(output => output.output_type === 'error')
+                .map(output => [cell.model.id, output.ename + ': ' + output.evalue])))""")
+
+    def wait_until_idle(self, seconds: float = PATIENCE) -> None:
+        self.until(lambda: self.page.evaluate(f"() => {CURRENT}.sessionContext.session?.kernel?.status") == "idle",
+                   "the kernel is idle", seconds)
+
+    def until(self, condition, what: str, seconds: float = PATIENCE) -> None:
+        """Waits until `condition()` is true. Raises AssertionError with `what` should have come true."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"{self.name}: after {seconds:g} s it is not true that {what}"
+            self.page.wait_for_timeout(50)
+
+    def python(self, expression: str) -> str:
+        """`repr` of an expression, evaluated in the notebook's kernel. Raises AssertionError where it fails."""
+        answer = self.page.evaluate(f"""async expression => {{
+            const future = {CURRENT}.sessionContext.session.kernel.requestExecute(
+                {{code: '', silent: true, user_expressions: {{it: expression}}}});
+            return (await future.done).content.user_expressions.it;
+        }}""", expression)
+        assert answer["status"] == "ok", f"{expression}: {answer.get('ename')}: {answer.get('evalue')}"
+        return answer["data"]["text/plain"]
+
+    def interrupt(self) -> None:
+        self.page.evaluate(f"() => {CURRENT}.sessionContext.session.kernel.interrupt()")
+
+    def restart(self) -> None:
+        self.page.evaluate(f"() => {CURRENT}.sessionContext.session.kernel.restart()")
+        self.wait_until_idle()
+
+    def cell(self, cell_id: str) -> "Cell":
+        return Cell(self, self.page.locator(f'[data-cell-id="{cell_id}"]'))
+
+    def screenshot(self, name: str, whole: bool = False) -> Path:
+        """Keeps a picture of the window, or of the `whole` notebook, as screenshots/NAME.png."""
+        size = self.page.viewport_size
+        if whole:
+            self.page.set_viewport_size({**size, "height": 1000})
+            height = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+            self.page.set_viewport_size({**size, "height": min(16_000, height + 200)})
+            self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0)")
+            self.page.wait_for_timeout(500)
+        path = SCREENSHOTS / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        self.page.screenshot(path=path)
+        self.page.set_viewport_size(size)
+        return path
+
+
+class Cell:
+    """A cell, and the controls that its output shows."""
+
+    def __init__(self, notebook: Notebook, locator):
+        self.notebook, self.page, self.locator = notebook, notebook.page, locator
+        self.output = locator.locator(".jp-Cell-outputWrapper")
+
+    def run(self, seconds: float = PATIENCE) -> None:
+        """Runs this cell alone, as Shift-Enter does."""
+        self.locator.locator(".jp-InputArea-prompt, .jp-Cell-inputCollapser").first.click()
+        self.page.keyboard.press("Shift+Enter")
+        self.notebook.wait_until_idle(seconds)
+
+    def text(self) -> str:
+        """What the output says to a reader."""
+        return self.output.inner_text()
+
+    def alt_texts(self) -> list[str]:
+        return [image.get_attribute("alt") for image in self.output.locator("img").all()]
+
+    def pictures(self) -> list[str]:
+        """The images' addresses: two are equal where their pixels are."""
+        return [image.get_attribute("src") for image in self.output.locator("img").all()]
+
+    def labelled(self, kind: str, label: str):
+        name = self.page.locator(".widget-label", has_text=re.compile(f"^\\s*{re.escape(label)}\\s*$"))
+        return self.output.locator(kind, has=name).first
+
+    def slider(self, label: str) -> "Slider":
+        return Slider(self.page, self.labelled(".widget-slider", label))
+
+    def box(self, label: str = ""):
+        """The text box or area with that label (or the first one): `.fill("words")`, `.press("Enter")`."""
+        area = self.labelled(".widget-text, .widget-textarea", label) if label else self.output
+        return area.locator("input[type=text], textarea").first
+
+    def chooser(self, label: str):
+        """The drop-down list with that label: `.select_option("words")`."""
+        return self.labelled(".widget-dropdown", label).locator("select")
+
+    def checkbox(self, label: str):
+        """The check box with that label: `.check()`, `.uncheck()`."""
+        return self.output.locator(".widget-checkbox", has_text=label).first.locator("input[type=checkbox]")
+
+    def button(self, label: str):
+        """The button that starts with that label: `.click()`."""
+        return self.output.locator("button", has_text=re.compile(f"^[✓✗ ]*{re.escape(label)}")).first
+
+    def screenshot(self, name: str) -> Path:
+        path = SCREENSHOTS / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        self.locator.screenshot(path=path)
+        return path
+
+
+class Slider:
+    def __init__(self, page, locator):
+        self.page, self.locator = page, locator
+        self.handle = locator.locator(".noUi-handle").first
+
+    def press(self, key: str = "ArrowRight", times: int = 1) -> None:
+        """Presses a key (ArrowRight, ArrowLeft, Home, End, …) on the handle."""
+        for _ in range(times):
+            self.handle.press(key)
+
+    def drag(self, to: float, stops: int = 10, release: bool = True) -> None:
+        """Drags the handle with the mouse to a fraction (0 to 1) of the track, by way of `stops` places."""
+        self.handle.scroll_into_view_if_needed()
+        track, handle = self.locator.locator(".noUi-base").bounding_box(), self.handle.bounding_box()
+        y = handle["y"] + handle["height"] / 2
+        self.page.mouse.move(handle["x"] + handle["width"] / 2, y)
+        self.page.mouse.down()
+        self.page.mouse.move(track["x"] + to * track["width"], y, steps=stops)
+        if release:
+            self.page.mouse.up()
+
+    def readout(self) -> str:
+        return self.locator.locator(".widget-readout").inner_text()
