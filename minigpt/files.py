@@ -6,17 +6,21 @@ it, so that a single flipped bit is an error and not a slightly different model.
 """
 
 import contextlib
+import glob
 import hashlib
+import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = "1"
 BLANK = "0" * 64      # stands where the checksum goes, while the checksum is computed
+ABANDONED = 60        # seconds after which an unfinished file is one whose writer was killed
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
@@ -27,7 +31,8 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
     path = Path(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _remove_abandoned(path)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -44,6 +49,14 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         raise
 
 
+def _remove_abandoned(path: Path) -> None:
+    """Delete what killed processes have left of their attempts to write `path`, so that it does not pile up."""
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+        with contextlib.suppress(OSError):
+            if time.time() - unfinished.stat().st_mtime > ABANDONED:
+                unfinished.unlink()
+
+
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
@@ -51,10 +64,13 @@ def _umask() -> int:
 
 
 def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and strings to a safetensors file of our own `kind`, atomically, with a checksum."""
-    metadata = metadata | {"format": kind, "format_version": str(FORMAT_VERSION), "sha256": BLANK}
-    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                                     metadata)
+    """Write tensors and strings to a safetensors file of our own `kind`, atomically, with a checksum.
+
+    Equal tensors and strings make equal files, byte for byte. Raises OSError naming the file when it cannot be written.
+    """
+    metadata = metadata | {"format": kind, "format_version": FORMAT_VERSION, "sha256": BLANK}
+    content = _in_order(safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                                               metadata))
     checksum = hashlib.sha256(content).hexdigest()
     write_atomically(path, content.replace(_entry(BLANK), _entry(checksum), 1))
 
@@ -63,7 +79,7 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
     """Read a file that `save_tensors` wrote: its tensors and its strings.
 
     Raises FileNotFoundError or another OSError where it cannot be read, ValueError naming the file and the reason where it
-    is damaged, of another kind, or of a newer format.
+    is damaged, of another kind, or of another format version.
     """
     path = Path(path)
     if not path.exists():
@@ -72,30 +88,44 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
         raise IsADirectoryError(f"{path} is a folder, not a {kind} file")
     content = path.read_bytes()
     metadata = _metadata(path, content, kind)
-    version = metadata.get("format_version", "")
-    if version.isdecimal() and int(version) > FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version}, and this minigpt reads up to {FORMAT_VERSION}: "
-                         "update minigpt")
-    found = metadata.get("sha256", "")
-    blanked = content.replace(_entry(found), _entry(BLANK), 1)
-    if hashlib.sha256(blanked).hexdigest() != found:
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {metadata.get('format_version')!r}, and this minigpt reads version "
+                         f"{FORMAT_VERSION!r}: update minigpt")
+    found = metadata.get("sha256")
+    if hashlib.sha256(content.replace(_entry(found), _entry(BLANK), 1)).hexdigest() != found:
         raise ValueError(f"{path} is damaged: its checksum does not match its content")
-    return safetensors.torch.load(content), metadata
+    try:
+        return safetensors.torch.load(content), metadata
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _entry(checksum: str) -> bytes:
     return f'"sha256":"{checksum}"'.encode()
 
 
+def _header(content: bytes) -> tuple[dict, int]:
+    """The header of a safetensors file (8 bytes that give its length, then JSON), and where the tensors begin."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), end
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its strings sorted by name: the library writes them in an order left to chance."""
+    header, end = _header(content)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)                                  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
 def _metadata(path: Path, content: bytes, kind: str) -> dict[str, str]:
     try:
-        # safe_open reads metadata from files only; deserialize checks the same header in memory, but hands no strings out.
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        reason = "it is empty" if not content else f"it is damaged or not a safetensors file ({error})"
+        metadata = _header(content)[0].get("__metadata__", {})
+        found = metadata.get("format")
+    except (ValueError, AttributeError, RecursionError):
+        reason = "it is damaged or not a safetensors file" if content else "it is empty"
         raise ValueError(f"{path} is not a {kind} file: {reason}") from None
-    if metadata.get("format") != kind:
-        raise ValueError(f"{path} is not a {kind} file: it is a safetensors file that says "
-                         f"{metadata.get('format', 'nothing')!r} of its format")
+    if found != kind:
+        raise ValueError(f"{path} is not a {kind} file: it is a safetensors file that says {found!r} of its format")
     return metadata
