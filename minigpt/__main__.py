@@ -22,6 +22,9 @@ RECIPE = ("batch_size", "learning_rate", "label_smoothing")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):                      # a console that knows cp1252 only gets "?" for the rest
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -155,6 +158,4 @@ def _evaluate(options) -> int:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="replace")      # a model's text on a console that knows cp1252 only
     sys.exit(main())

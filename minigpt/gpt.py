@@ -90,7 +90,7 @@ class GPT:
     def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom", seed: int = 0,
                    device: str = "cpu", **size) -> "GPT":
         """The same for files (or names of texts that ship) of any length: none is read into memory as a whole."""
-        if isinstance(sources, str) or not isinstance(sources, Sequence) or not sources:
+        if isinstance(sources, str | bytes) or not isinstance(sources, Sequence) or not sources:
             raise TypeError(f"sources must be a list of files (for one file, a list of one), not {shown(sources)}")
         cuts = [corpus.split_position(source) for source in sources]
         pieces = list(zip(sources, cuts, strict=True))
@@ -266,7 +266,9 @@ class GPT:
 
 def _books(text: str | Sequence[str]) -> Sequence[str]:
     """`text`, one or several, as a list of texts of at least one character."""
-    books = [text] if isinstance(text, str) else instance("text", text, Sequence, "a str or a list of them")
+    if isinstance(text, bytes) or not isinstance(text, Sequence):
+        raise TypeError(f"text must be a str or a list of them, not {shown(text)}")
+    books = [text] if isinstance(text, str) else text
     if not books or not all([check_text("text", book) for book in books]):
         raise ValueError(f"text must have at least one character, not {shown(text)}")
     return books

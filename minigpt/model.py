@@ -110,9 +110,10 @@ class GPTModel(nn.Module):
         `ids` is (B, T), whole numbers below vocab_size; T may be at most context_length, what `cache` holds included.
         Returns (B, T, V). Raises TypeError or ValueError for ids that do not fit.
         """
-        if cache is not None and len(instance("cache", cache, list)) != len(self.blocks):
-            raise ValueError(f"cache must be one of this model's, for {len(self.blocks)} blocks, not for {len(cache)}")
-        x = self._embed(ids, cache[0].length if cache else 0)      # (B, T, C)
+        if cache is not None and len(instance("cache", cache, list, "a list as new_cache makes it")) != len(self.blocks):
+            raise ValueError(f"cache must be for {len(self.blocks)} blocks, as new_cache makes it, not for {len(cache)}")
+        start = instance("cache", cache[0], KeyValueCache, "a list as new_cache makes it").length if cache else 0
+        x = self._embed(ids, start)                                # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, cache[i] if cache else None)              # (B, T, C)
         return self.head(self.norm(x))                             # (B, T, V)

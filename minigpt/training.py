@@ -12,6 +12,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,13 +37,13 @@ class Recipe:
     """
 
     optimizer: str = "muon"
-    batch_size: int = 64
-    learning_rate: float = 3e-3
+    batch_size: int = 16
+    learning_rate: float = 0.01
     muon_learning_rate: float = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
-    warmup: int = 20
-    floor: float = 0.05
+    warmup: int = 10
+    floor: float = 0.0
     label_smoothing: float = 0.0
     clip: float = 1.0
 
@@ -130,8 +131,9 @@ def _check_ids(ids) -> None:
 def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float) -> float:
     """The rate of `step` (0 to steps - 1): a straight line up to `peak`, then half a cosine down to `floor`.
 
-    The peak is first reached at step warmup - 1, and the floor on the last step. Source of the cosine: Loshchilov and
-    Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
+    The peak is first reached at step warmup - 1, and the floor on the last step (where that is step `warmup` itself, there
+    is no way down, and it has the peak). Source of the cosine: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent
+    with Warm Restarts" (2017).
     """
     integer("steps", steps, low=1)
     integer("step", step, low=0, high=steps - 1)
@@ -156,22 +158,23 @@ def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 64) -> floa
     T, device = model.config.context_length, next(model.parameters()).device
     was_training = model.training
     model.eval()
-    total = torch.zeros((), dtype=torch.float64, device=device)
+    total = 0.0
     try:
         for start in range(0, len(text.ids) - 1, T * batch_size):
             piece = torch.as_tensor(text.ids[start:start + T * batch_size + 1], dtype=torch.int64)
             x, y = (F.pad(ids, (0, -len(ids) % T), value=fill).view(-1, T).to(device)      # (B, T)
                     for ids, fill in ((piece[:-1], 0), (piece[1:], IGNORED)))
-            total += F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=IGNORED, reduction="sum")
+            total += float(F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=IGNORED, reduction="sum"))
     finally:
         model.train(was_training)
-    return float(total) / text.n_bytes
+    return total / text.n_bytes
 
 
 class TrainingState:
     """A training run between two steps: the model, its optimizers, how many steps are done.
 
-    Chance is drawn afresh for each step from the seed and the step's number, so it needs no place here.
+    Chance is drawn afresh for each step from the seed and the step's number, so it needs no place here. Losses are looked
+    at now and then (`check`); until they are, weights known to be good are kept to go back to.
     """
 
     def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0):
@@ -183,9 +186,34 @@ class TrainingState:
         self.step = 0
         self.seconds = 0.0               # spent in steps and evaluations
         self.evaluation_seconds = 0.0    # what the last evaluation took
+        self.unchecked: list[Tensor] = []
+        self.keep(self.weights())
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the model's weights."""
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    def keep(self, weights: dict[str, Tensor]) -> None:
+        """Go back to these weights when a loss is not finite: those with which the step before this one began."""
+        self.good, self.good_step = weights, max(0, self.step - 1)
+
+    def check(self) -> None:
+        """Raise TrainingDiverged, with the model back at good weights, unless all losses so far and the weights are finite."""
+        losses, self.unchecked = [float(loss) for loss in self.unchecked], []
+        first = self.step - len(losses) + 1
+        bad = next((f"the loss became {loss} at step {step}" for step, loss in enumerate(losses, first)
+                    if not math.isfinite(loss)), None)
+        if bad is None and not all(p.isfinite().all() for p in self.model.parameters()):
+            bad = f"weights became infinite or NaN at step {self.step}"
+        if bad is not None:
+            self.model.load_state_dict(self.good)
+            raise TrainingDiverged(
+                f"{bad}; the model is back at step {self.good_step}. What usually helps: a lower learning rate (the peak is "
+                f"{self.recipe.learning_rate}), a longer warm-up, a smaller clip")
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it that is tensors, by name; `load` takes it back."""
+        """All of it that is tensors, by name (not copies); `load` takes it back. Raises what `check` raises."""
+        self.check()
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             for j, state in optimizer.state_dict()["state"].items():
@@ -194,9 +222,12 @@ class TrainingState:
                                                    dtype=torch.float64)}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to where the run was when `tensors` were written."""
-        self.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()
-                                    if name.startswith("model.")})
+        """Go back to where the run was when `tensors` were written. Raises ValueError for those of another model."""
+        instance("tensors", tensors, dict)
+        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        if "progress" not in tensors or _shapes(weights) != _shapes(self.model.state_dict()):
+            raise ValueError(f"tensors must be those of a run with this model, not {shown(_shapes(tensors))}")
+        self.model.load_state_dict(weights)
         for i, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, Tensor]] = {}
             for name, tensor in tensors.items():
@@ -205,7 +236,12 @@ class TrainingState:
                     state.setdefault(int(j), {})[key] = tensor
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         step, self.seconds, self.evaluation_seconds = tensors["progress"].tolist()
-        self.step = int(step)
+        self.step, self.unchecked = int(step), []
+        self.keep(self.weights())
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def training_loop(state: TrainingState, text: TokenizedText, validation: TokenizedText | None = None, *,
@@ -234,45 +270,60 @@ def training_loop(state: TrainingState, text: TokenizedText, validation: Tokeniz
 def _loop(state, text, validation, steps, seconds, evaluations) -> Iterator[Report]:
     model, recipe = state.model, state.recipe
     tokens_a_step = recipe.batch_size * model.config.context_length
+    budget = steps or seconds
     durations = deque(maxlen=50)                                     # of the last steps, in seconds
-    watch = _Watch(model)
-    used = _used(state, steps, seconds)
-    finished = state.step == steps
-    while not finished:
-        began = time.perf_counter()
-        planned = steps or _planned_steps(state, validation, seconds, durations)
-        warmup = min(recipe.warmup, planned // 5)
-        rate = learning_rate(state.step, planned, warmup, 1.0, recipe.floor)
-        loss = _step(state, text.ids, rate)
-        state.step += 1
-        finished = state.step == planned
-        watch.look(state, loss, finished)
-        durations.append(time.perf_counter() - began)
-        state.seconds += durations[-1]
-
-        used, used_before = _used(state, steps, seconds), used
-        typical = statistics.median(durations)
-        share = min(evaluations, _affordable(state, validation, seconds, durations)) if seconds else evaluations
-        validation_loss = None
-        if validation is not None and (finished or int(used * share) > int(used_before * share)):
+    if state.step:
+        durations.extend([state.seconds / state.step] * 3)           # a run that is gone on with has a pace already
+    model.zero_grad()                                                # a step that was broken off may have left some
+    try:
+        finished = _done(state, steps) >= budget
+        while not finished:
             began = time.perf_counter()
-            validation_loss = evaluate(model, validation)
-            state.evaluation_seconds = time.perf_counter() - began
-            state.seconds += state.evaluation_seconds
-        yield Report(state.step, planned, loss, text.n_bytes / max(1, len(text.ids) - 1), rate * recipe.learning_rate,
-                     tokens_a_step / typical, state.seconds, (planned - state.step) * typical, validation_loss)
+            planned = steps or _planned_steps(state, validation, seconds, durations)
+            rate = learning_rate(state.step, planned, min(recipe.warmup, planned // 5), 1.0, recipe.floor)
+            done_before = _done(state, steps)
+            checking = state.step % CHECK_EVERY == CHECK_EVERY - 1
+            weights = state.weights() if checking else None
+            with _memory_errors_explained(state):
+                loss = _step(state, text.ids, rate)
+            finished = state.step == planned
+            if checking:
+                state.check()
+                state.keep(weights)                                  # the step that began with them had a finite loss
+            durations.append(time.perf_counter() - began)
+            state.seconds += durations[-1]
+
+            typical = statistics.median(durations)
+            share = min(evaluations, _affordable(state, validation, seconds, durations)) if seconds else evaluations
+            validation_loss = None
+            if validation is not None and (
+                    finished or int(_done(state, steps) * share / budget) > int(done_before * share / budget)):
+                began = time.perf_counter()
+                with _memory_errors_explained(state):
+                    validation_loss = evaluate(model, validation)
+                state.evaluation_seconds = time.perf_counter() - began
+                state.seconds += state.evaluation_seconds
+            if finished:
+                state.check()
+            yield Report(state.step, planned, loss, text.n_bytes / max(1, len(text.ids) - 1), rate * recipe.learning_rate,
+                         tokens_a_step / typical, state.seconds, (planned - state.step) * typical, validation_loss)
+    finally:
+        state.check()                                                # whoever stops early is not left with a bad model
 
 
-def _used(state, steps, seconds) -> float:
-    """The share of the budget that is used up."""
-    return state.step / steps if steps else min(1.0, state.seconds / seconds)
+def _done(state, steps) -> float:
+    """What is used up of the budget: steps, or else seconds."""
+    return state.step if steps else state.seconds
 
 
 def _planned_steps(state, validation, seconds, durations) -> int:
     """How many steps the budget of seconds comes to, at the pace so far, with the last evaluation paid from it too."""
-    if len(durations) < 3:
-        return state.step + 1_000                                    # unknown yet; the schedule is still warming up
+    unknown = state.step + 1_000                                     # the schedule is still warming up
+    if not durations:
+        return unknown
     left = seconds - state.seconds - _evaluation_cost(state, validation, durations)
+    if len(durations) < 3 and left > 2 * max(durations):             # the first steps are slow, and say little
+        return unknown
     return state.step + max(1, int(left / statistics.median(durations)))
 
 
@@ -290,6 +341,18 @@ def _affordable(state, validation, seconds, durations) -> int:
     return int(0.1 * seconds / cost) if cost else 1
 
 
+@contextmanager
+def _memory_errors_explained(state: TrainingState) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:                                    # torch.OutOfMemoryError is one; a CPU's has no type
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        model = state.model
+        raise MemoryError(f"the {next(model.parameters()).device.type} has too little memory for this step: halve batch_size "
+                          f"(now {state.recipe.batch_size}) or context_length (now {model.config.context_length})") from error
+
+
 def _step(state: TrainingState, ids, rate: float) -> Tensor:
     """One step of every optimizer at `rate` (a share of the peak) on a fresh batch; returns its loss, nats per token."""
     model, recipe = state.model, state.recipe
@@ -298,47 +361,19 @@ def _step(state: TrainingState, ids, rate: float) -> Tensor:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(state.seed * 1_000_003 + state.step)       # batch and dropout: this step's own
         x, y = random_batch(ids, model.config.context_length, recipe.batch_size)
-        try:
-            logits = model(x.to(device, non_blocking=True))          # (B, T, V)
-            loss = F.cross_entropy(logits.flatten(0, 1), y.to(device, non_blocking=True).flatten(),
-                                   label_smoothing=recipe.label_smoothing)
-            loss.backward()
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(f"the {device.type} has too little memory for this step: halve batch_size "
-                              f"(now {recipe.batch_size}) or context_length (now {model.config.context_length})") from error
+        logits = model(x.to(device, non_blocking=True))              # (B, T, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.to(device, non_blocking=True).flatten(),
+                               label_smoothing=recipe.label_smoothing)
+        loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         optimizer.step()
         optimizer.zero_grad()
+    state.step += 1
+    state.unchecked.append(loss.detach())
     return loss.detach()
-
-
-class _Watch:
-    """Looks at the losses now and then, keeps a copy of the weights while they are good, and goes back when they are not."""
-
-    def __init__(self, model: GPTModel):
-        self.losses: list[Tensor] = []
-        self.keep(model)
-
-    def keep(self, model: GPTModel) -> None:
-        self.good = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-    def look(self, state: TrainingState, loss: Tensor, last: bool) -> None:
-        self.losses.append(loss)
-        if len(self.losses) < CHECK_EVERY and not last:
-            return
-        finite = torch.stack(self.losses).isfinite().tolist()
-        if all(finite):
-            self.losses.clear()
-            self.keep(state.model)
-            return
-        state.model.load_state_dict(self.good)
-        first, value = state.step - len(finite) + finite.index(False) + 1, float(self.losses[finite.index(False)])
-        raise TrainingDiverged(
-            f"the loss became {value} at step {first}; the model is back at step {state.step - len(finite)}. What usually "
-            f"helps: a lower learning rate (the peak is {state.recipe.learning_rate}), a longer warm-up, a smaller clip")
 
 
 def _optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
