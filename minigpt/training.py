@@ -187,28 +187,26 @@ class TrainingState:
         self.seconds = 0.0               # spent in steps and evaluations
         self.evaluation_seconds = 0.0    # what the last evaluation took
         self.unchecked: list[Tensor] = []
-        self.keep(self.weights())
+        self.good = self.weights()
 
-    def weights(self) -> dict[str, Tensor]:
-        """A copy of the model's weights."""
-        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+    def weights(self) -> tuple[int, dict[str, Tensor]]:
+        """The step, and a copy of the model's weights at it."""
+        return self.step, {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
-    def keep(self, weights: dict[str, Tensor]) -> None:
-        """Go back to these weights when a loss is not finite: those with which the step before this one began."""
-        self.good, self.good_step = weights, max(0, self.step - 1)
-
-    def check(self) -> None:
+    def check(self, validation_loss: float | None = None) -> None:
         """Raise TrainingDiverged, with the model back at good weights, unless all losses so far and the weights are finite."""
         losses, self.unchecked = [float(loss) for loss in self.unchecked], []
         first = self.step - len(losses) + 1
-        bad = next((f"the loss became {loss} at step {step}" for step, loss in enumerate(losses, first)
-                    if not math.isfinite(loss)), None)
-        if bad is None and not all(p.isfinite().all() for p in self.model.parameters()):
-            bad = f"weights became infinite or NaN at step {self.step}"
-        if bad is not None:
-            self.model.load_state_dict(self.good)
+        bad = [f"the loss became {loss} at step {step}" for step, loss in enumerate(losses, first) if not math.isfinite(loss)]
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            bad.append(f"weights became infinite or NaN at step {self.step}")
+        if validation_loss is not None and not math.isfinite(validation_loss):
+            bad.append(f"the validation loss became {validation_loss} at step {self.step}")
+        if bad:
+            good_step, weights = self.good
+            self.model.load_state_dict(weights)
             raise TrainingDiverged(
-                f"{bad}; the model is back at step {self.good_step}. What usually helps: a lower learning rate (the peak is "
+                f"{bad[0]}; the model is back at step {good_step}. What usually helps: a lower learning rate (the peak is "
                 f"{self.recipe.learning_rate}), a longer warm-up, a smaller clip")
 
     def tensors(self) -> dict[str, Tensor]:
@@ -237,7 +235,7 @@ class TrainingState:
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         step, self.seconds, self.evaluation_seconds = tensors["progress"].tolist()
         self.step, self.unchecked = int(step), []
-        self.keep(self.weights())
+        self.good = self.weights()
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -283,13 +281,13 @@ def _loop(state, text, validation, steps, seconds, evaluations) -> Iterator[Repo
             rate = learning_rate(state.step, planned, min(recipe.warmup, planned // 5), 1.0, recipe.floor)
             done_before = _done(state, steps)
             checking = state.step % CHECK_EVERY == CHECK_EVERY - 1
-            weights = state.weights() if checking else None
+            before = state.weights() if checking else None
             with _memory_errors_explained(state):
                 loss = _step(state, text.ids, rate)
             finished = state.step == planned
             if checking:
                 state.check()
-                state.keep(weights)                                  # the step that began with them had a finite loss
+                state.good = before                                  # the step that began with them had a finite loss
             durations.append(time.perf_counter() - began)
             state.seconds += durations[-1]
 
@@ -303,8 +301,8 @@ def _loop(state, text, validation, steps, seconds, evaluations) -> Iterator[Repo
                     validation_loss = evaluate(model, validation)
                 state.evaluation_seconds = time.perf_counter() - began
                 state.seconds += state.evaluation_seconds
-            if finished:
-                state.check()
+            if finished or validation_loss is not None:
+                state.check(validation_loss)
             yield Report(state.step, planned, loss, text.n_bytes / max(1, len(text.ids) - 1), rate * recipe.learning_rate,
                          tokens_a_step / typical, state.seconds, (planned - state.step) * typical, validation_loss)
     finally:
@@ -346,7 +344,8 @@ def _memory_errors_explained(state: TrainingState) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:                                    # torch.OutOfMemoryError is one; a CPU's has no type
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        signs = ("out of memory", "allocate memory")
+        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in signs):
             raise
         model = state.model
         raise MemoryError(f"the {next(model.parameters()).device.type} has too little memory for this step: halve batch_size "
