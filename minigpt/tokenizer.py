@@ -63,15 +63,14 @@ class Tokenizer:
     """
 
     def __init__(self, method: str, vocab: Iterable[bytes], merges: Iterable[tuple[int, int]] = ()):
-        """From its parts. Raises ValueError where they make no tokenizer: a byte is missing, an id does not exist, …"""
+        """From its parts. Raises ValueError where they make no tokenizer: a byte is missing, …"""
         self._method = arguments.choice("method", method, METHODS)
         self._vocab = tuple(vocab)
         self._merges = tuple((left, right) for left, right in merges)
         _check_parts(method, self._vocab, self._merges)
-        # only a loaded .vocab has empty tokens, and tokens twice: the former are never produced, of the latter the first
+        # only a loaded .vocab has empty tokens, which are never produced, and tokens twice: then the first of them is
         self._ids = {token: i for i, token in reversed(list(enumerate(self._vocab))) if token}
         self._ranks = {pair: rank for rank, pair in enumerate(self._merges)}
-        self._merged = [self._ids[self._vocab[left] + self._vocab[right]] for left, right in self._merges]
         self._lengths = sorted({len(token) for token in self._ids}, reverse=True)
         # and only a loaded .vocab may have tokens that reach across a space
         across_spaces = method == "substring" and any(b" " in token and token != b" " for token in self._ids)
@@ -89,7 +88,7 @@ class Tokenizer:
     def vocab(self) -> tuple[bytes, ...]:
         """The bytes of every token; the place of a token is its id.
 
-        Ids 0 to 255 are the bytes themselves, except in a vocabulary loaded from a `.vocab` file, which keeps its order.
+        Ids 0 to 255 are the bytes themselves, except in a vocabulary from a `.vocab` file, which keeps its own order.
         """
         return self._vocab
 
@@ -100,11 +99,7 @@ class Tokenizer:
 
     @property
     def merges(self) -> tuple[tuple[int, int], ...]:
-        """The pairs of ids that "bpe" merges, first learned first. Empty for the other methods.
-
-        A merge makes the token `vocab[left] + vocab[right]`. That is nearly always the next new id; where two pairs spell
-        the same bytes ("a" + "bc", "ab" + "c"), the second one makes the token of the first.
-        """
+        """The pairs of ids that "bpe" merges, first learned first: the i-th makes token 256 + i. Else empty."""
         return self._merges
 
     def id_to_token(self, token_id: int) -> bytes:
@@ -179,10 +174,13 @@ class Tokenizer:
         return self._longest_matches(word) if self._method == "substring" else self._apply_merges(list(word))
 
     def _longest_matches(self, word: bytes) -> list[int]:
-        """At each place the longest token that fits, looked up by its bytes: at most one look-up for each length."""
+        """At each place the longest token that fits. There is one look-up for each length, and a byte always fits."""
         ids, place = [], 0
         while place < len(word):
-            token_id = next(filter(None.__ne__, (self._ids.get(word[place:place + n]) for n in self._lengths)))
+            for length in self._lengths:
+                token_id = self._ids.get(word[place:place + length])
+                if token_id is not None:
+                    break
             ids.append(token_id)
             place += len(self._vocab[token_id])
         return ids
@@ -194,7 +192,7 @@ class Tokenizer:
             rank = min(map(self._ranks.get, pairwise(ids), repeat(never)))
             if rank == never:
                 break
-            ids = _merge(ids, self._merges[rank], self._merged[rank])
+            ids = _merge(ids, self._merges[rank], len(BYTES) + rank)
         return ids
 
     # ---- training ----------------------------------------------------------------------------------------------------
@@ -203,9 +201,9 @@ class Tokenizer:
     def train(cls, text: str | Iterable[str], vocab_size: int = 1024, method: str = "bpe") -> "Tokenizer":
         """Choose a vocabulary for a text, or for an iterable of its pieces where it is too large for memory.
 
-        `vocab_size` is from 256 to 65,536. The vocabulary is smaller than that where there is no more to choose: "bytes"
-        always has 256 tokens, and a short text runs out of substrings, or of pairs to merge. Of equally frequent ones,
-        "bpe" takes the pair with the smallest ids, and "substring" the substring that comes first in order of its bytes.
+        `vocab_size` is from 256 to 65,536. The vocabulary is smaller where there is no more to choose: "bytes" always
+        has 256 tokens, and a short text runs out of substrings, or of pairs to merge. Of equally frequent ones, "bpe"
+        takes the pair with the smallest ids, and "substring" the one that comes first in the order of bytes.
 
         Only the distinct words are kept in memory. If even they come to over 8 million characters (in prose they don't,
         but a file may hold anything), the rare ones are dropped.
@@ -222,7 +220,7 @@ class Tokenizer:
     # ---- files -------------------------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """All there is to this tokenizer, as text for `from_json`. A token is written one character a byte (Latin-1)."""
+        """All there is to this tokenizer, as text for `from_json`. Tokens are written a character a byte (Latin-1)."""
         content = {"method": self._method, "vocab": [token.decode("latin-1") for token in self._vocab],
                    "merges": [list(pair) for pair in self._merges]}
         return json.dumps({"format": FORMAT, "version": VERSION, "checksum": _checksum(content), **content})
@@ -252,16 +250,16 @@ class Tokenizer:
             raise ValueError("its vocab must be a list of strings, its merges a list of pairs of ids") from None
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write a file for `load`: at every moment the old file is there or the new one, whole. OSError if it can't."""
+        """Write a file for `load`. At every moment the old file or the new one is there, whole. OSError if it can't."""
         write_atomically(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
         """Read a file that `save` wrote, or a `.vocab` of the reference implementation: (length in 1 byte, bytes)*.
 
-        The tokens of a `.vocab` keep their ids, empty and repeated ones too (encoding never produces them); those of the
-        256 bytes that it lacks are added behind them. Raises OSError where the file can't be read, and ValueError that
-        names it and says what is wrong with it.
+        The tokens of a `.vocab` keep their ids, empty and repeated ones too (encoding never produces them); those of
+        the 256 bytes that it lacks are added behind them. Raises OSError where the file can't be read, and ValueError
+        that names it and says what is wrong with it.
         """
         path = Path(path)
         content = path.read_bytes()
@@ -354,8 +352,8 @@ def _frequent_substrings(counts: dict[bytes, int], how_many: int) -> list[bytes]
 def _learn_merges(counts: dict[bytes, int], vocab_size: int) -> tuple[list[bytes], list[tuple[int, int]]]:
     """The vocabulary, and the merges that make it: each time the most frequent pair of neighbours in all the words.
 
-    Only the words with that pair change, and with them the counts of a few pairs. The queue holds at least one entry for
-    each pair, with its count or one that it has had since and is larger, so that the first that is true is the largest.
+    Only the words with that pair change, and with them the counts of a few pairs. The queue has each pair with its
+    count, or with a larger one that it had before: so the first entry whose count still holds is the most frequent.
     """
     words, frequencies = [list(word) for word in counts], list(counts.values())
     pair_counts, where = Counter(), defaultdict(set)        # where: the words that have the pair, or had it once
@@ -366,17 +364,14 @@ def _learn_merges(counts: dict[bytes, int], vocab_size: int) -> tuple[list[bytes
     queue = [(-count, pair) for pair, count in pair_counts.items()]
     heapq.heapify(queue)
     vocab, merges = list(BYTES), []
-    ids = {token: i for i, token in enumerate(vocab)}
     while queue and len(vocab) < vocab_size:
         count, pair = heapq.heappop(queue)
         if -count != pair_counts[pair]:                     # rarer by now
             if pair_counts[pair]:
                 heapq.heappush(queue, (-pair_counts[pair], pair))
             continue
-        token = vocab[pair[0]] + vocab[pair[1]]
-        new_id = ids.setdefault(token, len(vocab))
-        if new_id == len(vocab):
-            vocab.append(token)
+        new_id = len(vocab)
+        vocab.append(vocab[pair[0]] + vocab[pair[1]])
         merges.append(pair)
         grown = set()
         for index in where.pop(pair):
@@ -421,11 +416,11 @@ def _check_parts(method: str, vocab: tuple[bytes, ...], merges: tuple[tuple[int,
         raise ValueError(f"its vocabulary must have at most {LARGEST} tokens, not {len(vocab)}")
     if method != "substring" and (vocab[:256] != BYTES or len(tokens) < len(vocab)):
         raise ValueError("its vocabulary must begin with the 256 bytes in order, and hold no token twice")
-    if not all(0 <= token_id < len(vocab) for pair in merges for token_id in pair):
-        raise ValueError("one of its merges has an id outside the vocabulary")
-    made = tokens if method == "substring" else {*BYTES, *(vocab[left] + vocab[right] for left, right in merges)}
-    if made != tokens or len(set(merges)) < len(merges) or (merges and method != "bpe"):
-        raise ValueError(f"its vocabulary is not what its merges make with the method {method!r}")
+    if len(merges) != (len(vocab) - 256 if method == "bpe" else 0) or (method == "bytes" and len(vocab) > 256):
+        raise ValueError(f"it has {len(vocab)} tokens and {len(merges)} merges, which does not suit {method!r}")
+    for new_id, (left, right) in enumerate(merges, start=256):
+        if not (0 <= left < new_id and 0 <= right < new_id and vocab[left] + vocab[right] == vocab[new_id]):
+            raise ValueError(f"its token {new_id} is not what the merge of the tokens {left} and {right} makes")
 
 
 def _parse_reference(content: bytes) -> list[bytes]:
