@@ -76,7 +76,7 @@ def split(books: Sequence[str], held_out: float = 0.1) -> tuple[list[str], list[
     tail. Raises TypeError or ValueError for another fraction, for an empty book, and for one text where a list of
     texts belongs.
     """
-    if isinstance(books, str) or not isinstance(books, Sequence):
+    if isinstance(books, str | bytes) or not isinstance(books, Sequence):
         raise TypeError(f"books must be a list of texts (for one text, a list of one), not {arguments.shown(books)}")
     held_out = _fraction(held_out)
     training, tails = [], []
