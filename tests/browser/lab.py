@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 SCREENSHOTS = Path(__file__).with_name("screenshots")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PATIENCE = 60           # seconds for anything that takes one: the machine may be busy with other tests
+PATIENCE = 180          # seconds for anything that takes one: the machine may be busy with other tests
 SETTINGS = {            # what a test needs to be sure of; the rest is as a student meets it
     "notebook-extension/tracker": {"windowingMode": "none"},       # cells off the screen are drawn too
     "docmanager-extension/plugin": {"autosave": False},
@@ -74,7 +74,8 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
                  "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}", "--allow-root",
-                 f"--ServerApp.root_dir={self.notebooks}", "--LabApp.expose_app_in_browser=True"],
+                 f"--ServerApp.root_dir={self.notebooks}", "--LabApp.expose_app_in_browser=True",
+                 "--LabApp.extension_manager=readonly"],
                 env=environment, cwd=folder, stdout=log, stderr=log)
         self.wait()
 
@@ -118,13 +119,15 @@ class Lab:
 
     def open(self, name: str) -> "Notebook":
         """Opens `name` (without .ipynb) in a page of its own and waits for its kernel."""
+        if not (self.server.notebooks / f"{name}.ipynb").exists():
+            raise FileNotFoundError(f"no notebook {name}.ipynb in notebooks/")
         page = self.context.new_page()
         page.on("dialog", lambda dialog: (self.complaints.append(f"a dialog opened: {dialog.message}"),
                                           dialog.dismiss()))
         page.on("request", lambda request: self._watch(request.url))
         self.opened += 1
         page.goto(f"{self.server.address}/lab/workspaces/{self.opened}{secrets.token_hex(4)}/tree/{name}.ipynb"
-                  f"?token={self.server.token}")
+                  f"?token={self.server.token}", wait_until="commit")
         notebook = Notebook(page, name)
         notebook.wait_until_ready()
         return notebook
@@ -148,7 +151,8 @@ class Notebook:
         self.page, self.name = page, name
 
     def wait_until_ready(self) -> None:
-        self.page.wait_for_function(f"() => window.jupyterapp && {CURRENT}?.content?.widgets?.length > 0")
+        self.until(lambda: self.page.evaluate(f"() => window.jupyterapp && {CURRENT}?.content?.widgets?.length > 0"),
+                   "the notebook is open")
         self.page.evaluate(f"""async () => {{
             await {CURRENT}.context.ready; await {CURRENT}.revealed; await {CURRENT}.sessionContext.ready;
             await {CURRENT}.sessionContext.session.kernel.info;
