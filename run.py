@@ -1,0 +1,488 @@
+#!/usr/bin/env python3
+"""Set minigpt up and run it: the one command that a class needs.
+
+    python3 run.py lab        the set-up, then JupyterLab on notebooks/00_play.ipynb
+    python3 run.py test       the set-up, then every test, the notebooks included
+                              (test unit, test notebooks, test browser: that part alone)
+    python3 run.py setup      the set-up alone, for lab and tests, so that both then work offline
+    python3 run.py bench      the set-up, then the benchmarks
+    python3 run.py student    the set-up, then the students' copies in student/, solutions cut
+
+On Windows write py instead of python3. Options after a command go to the program that it starts, as in
+"run.py lab --port=9000" or "run.py test unit -k tokenizer". Everything that is installed goes into the
+folder .venv: delete it to start afresh. Any run can be interrupted with Ctrl-C and started again.
+"""
+# It needs Python's own library alone. All of it is written in syntax that even Python 2 can read (no f-strings, no
+# annotations), so that whoever starts it with an old Python is told so in a sentence, instead of a SyntaxError.
+from __future__ import print_function
+
+import sys
+
+OLDEST = (3, 11)
+if sys.version_info < OLDEST:
+    sys.exit(
+        "minigpt needs Python {}.{} or newer, and this is Python {}.{}.\n"
+        "Install a newer one (Windows and macOS: from python.org; Debian and Ubuntu: sudo apt install python3-venv),\n"
+        "then run the same command with it, for example: python3.13 run.py lab".format(*(OLDEST + sys.version_info[:2]))
+    )
+
+import glob
+import hashlib
+import http.client
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+VENV = os.path.join(ROOT, ".venv")
+PROGRAMS = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
+PYTHON = os.path.join(PROGRAMS, "python.exe" if os.name == "nt" else "python")
+STAMP = os.path.join(VENV, "minigpt-setup.json")        # says what the last complete set-up installed
+PIP_LOG = os.path.join(VENV, "pip.log")
+
+# PyTorch's own index of builds without CUDA: 200 MB instead of 3 GB where there is no NVIDIA GPU.
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+PATIENCE = 3.0              # seconds that this index has for an answer
+DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpack in
+
+LAB = ("notebook",)
+TESTS = ("notebook", "test")
+BENCHMARKS = ("bench", "notebook", "test")
+
+
+class Problem(Exception):
+    """Something that the person at the keyboard can mend; its text says how."""
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+# ---- starting other programs ----------------------------------------------------------------------------------------
+
+def environment(**more):
+    """The environment of everything that is started here.
+
+    Jupyter, IPython and Matplotlib get folders of their own, so that what lies in somebody's home folder (last year's
+    Jupyter password, a start-up script, a style) or a home folder that can't be written to changes nothing.
+    """
+    env = dict(os.environ)
+    for name in ("PYTHONHOME", "PYTHONPATH"):       # another project's packages
+        env.pop(name, None)
+    env["VIRTUAL_ENV"] = VENV
+    env["PATH"] = PROGRAMS + os.pathsep + env.get("PATH", "")
+    env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    env["PIP_USER"] = "0"
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")    # waiting threads sleep, and leave the core to others
+    if os.access(VENV, os.W_OK):
+        home = os.path.join(VENV, "home")
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+            env[name] = os.path.join(home, name.lower())
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        env.setdefault("PYTHONIOENCODING", ":replace")      # a console without a letter shows "?", and nothing crashes
+    env.update(more)
+    return env
+
+
+def finish(child):
+    """Wait for `child`; returns its exit code, and raises KeyboardInterrupt if Ctrl-C came meanwhile."""
+    presses = 0
+    try:
+        while True:
+            try:
+                code = child.wait()
+                break
+            except KeyboardInterrupt:       # the child got it as well: it shuts down, or asks, as it thinks best
+                presses += 1
+                if presses > 1:
+                    child.terminate()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
+    if presses:
+        raise KeyboardInterrupt
+    return code
+
+
+def run(command, **more):
+    """Run `command` in the repository's folder, `more` added to its environment; returns its exit code."""
+    return finish(subprocess.Popen(command, cwd=ROOT, env=environment(**more)))
+
+
+def run_and_keep(command, **more):
+    """The same, and returns the last line that it printed too."""
+    child = subprocess.Popen(command, cwd=ROOT, env=environment(**more), stdout=subprocess.PIPE)
+    end = [b""]
+
+    def forward():
+        for piece in iter(lambda: child.stdout.read1(4096), b""):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            end[0] = (end[0] + piece)[-2000:]
+
+    reader = threading.Thread(target=forward, daemon=True)
+    reader.start()
+    code = finish(child)
+    reader.join(5)          # a grandchild that lives on could keep the pipe open for ever
+    lines = end[0].decode("utf-8", "replace").strip().splitlines()
+    return code, lines[-1] if lines else ""
+
+
+def output_of(*command):
+    """What a short command prints, or None where it fails."""
+    try:
+        return subprocess.check_output(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL).decode().strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+# ---- what went wrong, in a sentence ---------------------------------------------------------------------------------
+
+REASONS = [     # the first whose words are in the messages of pip, venv or the system
+    (("no space left on device", "not enough space on the disk", "disk quota exceeded", "errno 28"),
+     "The disk is full. Free about {gigabytes:.0f} GB, then run the same command again."),
+    (("long path support", "filename or extension is too long"),
+     "The folder's path is too long for Windows. Move the folder to a short one, such as C:\\minigpt, and run again."),
+    (("read-only file system", "permission denied", "winerror 5]", "winerror 32]", "access is denied"),
+     "A file in {venv} could not be written. Close every JupyterLab and Python that runs from this folder. If that\n"
+     "does not help, copy the folder to where you may write (your home folder) and run there."),
+    (("certificate_verify_failed", "certificate verify failed"),
+     "The secure connection was refused: something between here and the package index, often a school's filter,\n"
+     "changes it. Try another network, or ask for the filter's certificate and name its file in PIP_CERT."),
+    (("name resolution", "name or service not known", "getaddrinfo failed", "nodename nor servname",
+      "no route to host", "newconnectionerror", "network is unreachable", "connection refused", "timed out",
+      "proxyerror", "connection reset", "remote end closed", "connection broken", "connection aborted"),
+     "The package index could not be reached. Check the network (behind a proxy, set HTTPS_PROXY), then run the same\n"
+     "command again: it goes on from here."),
+    (("no matching distribution found for torch", "cannot install torch"),
+     "There is no PyTorch {torch} for Python {python} on this system ({system}). It is made for 64-bit Linux and\n"
+     "Windows and for Macs with an Apple chip. If yours is one of these, install Python 3.13, delete the folder .venv\n"
+     "and run again with that Python; else use Binder or conda, as README.md tells."),
+    (("dll load failed", "winerror 126]", "winerror 1114]"),
+     "PyTorch needs Microsoft's Visual C++ Redistributable (x64), which is missing here: install it from Microsoft,\n"
+     "then run the same command again."),
+]
+
+
+def explain(messages):
+    """The sentence for what is in `messages`, or None where it is nothing that we know."""
+    messages = messages.lower()
+    for words, sentence in REASONS:
+        if any(word in messages for word in words):
+            return sentence.format(venv=VENV, gigabytes=DISK_NEEDED / 1e9, torch=pinned("torch"),
+                                   python=platform.python_version(), system=platform.platform())
+    return None
+
+
+def give_up(what, messages, advice):
+    raise Problem(what + "\n" + (explain(messages) or advice))
+
+
+# ---- the set-up -----------------------------------------------------------------------------------------------------
+
+def contents(*names):
+    with open(os.path.join(ROOT, *names), "rb") as file:
+        return file.read().replace(b"\r\n", b"\n")
+
+
+def pinned(package):
+    """The release of `package` in constraints.txt."""
+    for line in contents("constraints.txt").decode("utf-8").splitlines():
+        if line.startswith(package + "=="):
+            return line[len(package) + 2:].strip()
+    return None
+
+
+def fingerprint():
+    """Changes with whatever a set-up depends on: what is asked for, the pins, the Python, and where the folder lies."""
+    parts = [contents("pyproject.toml"), contents("constraints.txt"), os.fsencode(ROOT)]
+    parts.append(str(output_of(PYTHON, "-c", "import sys; print(sys.version)")).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def installed():
+    """The extras that the last complete set-up installed; none where something changed since, or it never ended."""
+    try:
+        with open(STAMP, encoding="utf-8") as file:
+            stamp = json.load(file)
+        return set(stamp["extras"]) if stamp["fingerprint"] == fingerprint() else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def write_whole(path, text):
+    """Write a file so that it is there either whole or not at all."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".part", path)
+
+
+def has_venv():
+    """Whether this Python can make environments with pip in them: Debian's can't, until python3-venv is installed."""
+    try:
+        import ensurepip
+        import venv
+    except ImportError:
+        return False
+    return bool(ensurepip and venv)
+
+
+def make_environment():
+    """Make .venv, unless there is one that works."""
+    if output_of(PYTHON, "-c", "import pip, sys; assert sys.version_info >= {}; print(1)".format(OLDEST)):
+        return
+    if not has_venv():
+        raise Problem("This Python lacks its venv module. On Debian and Ubuntu install it with\n"
+                      "    sudo apt install python3-venv python{}.{}-venv\n"
+                      "and run the same command again. Elsewhere, install Python from python.org."
+                      .format(*sys.version_info[:2]))
+    free = shutil.disk_usage(ROOT).free
+    if free < DISK_NEEDED:
+        raise Problem("The disk has {:.1f} GB free, and about {:.0f} GB are needed. Make room, then run the same\n"
+                      "command again.".format(free / 1e9, DISK_NEEDED / 1e9))
+    say("Making the folder .venv (some seconds) ...")
+    made = subprocess.Popen([sys.executable, "-m", "venv", "--clear", VENV], cwd=ROOT, env=environment(),
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    messages = made.communicate()[0].decode("utf-8", "replace")
+    if made.returncode:
+        say(messages)
+        give_up("The folder .venv could not be made.", messages,
+                "The lines above say why. If there is a folder .venv, delete it and run the same command again.")
+
+
+def clear_torn_packages():
+    """Forget packages that pip was killed in the middle of: it would take them for whole. It writes INSTALLER last."""
+    for folders in (("lib", "python3.*"), ("Lib",)):
+        for info in glob.glob(os.path.join(glob.escape(VENV), *(folders + ("site-packages", "*.dist-info")))):
+            if not os.path.exists(os.path.join(info, "INSTALLER")):
+                shutil.rmtree(info)
+
+
+def pip_install(*what):
+    """Run pip under the tested pins; returns its exit code."""
+    if os.path.exists(PIP_LOG):
+        os.remove(PIP_LOG)
+    pins = os.path.join(ROOT, "constraints.txt")
+    return run([PYTHON, "-m", "pip", "--log", PIP_LOG, "install", "-c", pins] + list(what))
+
+
+def pip_complaints():
+    """The warnings and errors in pip's log."""
+    try:
+        with open(PIP_LOG, encoding="utf-8", errors="replace") as file:
+            return "".join(line for line in file if "error" in line.lower() or "warning" in line.lower())
+    except OSError:
+        return ""
+
+
+def answers(url):
+    """Whether a web page is there, and quickly. A thread, as no timeout covers the look-up of a host's name."""
+    good = []
+
+    def ask():
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as page:
+                good.append(page.status == 200)
+        except (OSError, ValueError, http.client.HTTPException):
+            good.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return good == [True]
+
+
+def has_nvidia_gpu():
+    return shutil.which("nvidia-smi") is not None or os.path.exists("/proc/driver/nvidia")
+
+
+def install_cpu_torch():
+    """The usual index has PyTorch for Linux with CUDA, 3 GB of it. Without an NVIDIA GPU, try PyTorch's own first."""
+    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "aarch64") or has_nvidia_gpu():
+        return
+    there = output_of(PYTHON, "-c", "from importlib.metadata import version; print(version('torch'))")
+    if there and there.split("+")[0] == pinned("torch"):
+        return
+    index = os.environ.get("MINIGPT_TORCH_INDEX", CPU_INDEX)
+    if not answers(index + "/torch/"):
+        say("PyTorch's index of small builds does not answer; taking PyTorch from the usual one, where it can be 3 GB.")
+        return
+    say("No NVIDIA GPU here: installing PyTorch without CUDA (about 200 MB) ...")
+    # What torch itself needs comes with the rest: this index has not every release that constraints.txt names.
+    if pip_install("--no-deps", "--index-url", index, "torch"):
+        say("That did not work; taking PyTorch from the usual index.")
+
+
+def quiet_lab():
+    """Settings of this .venv's JupyterLab: no news, no look for updates, and nbgrader's panels are not for students."""
+    servers = ("formgrader", "validate_assignment", "assignment_list", "course_list")
+    files = {
+        ("share", "jupyter", "lab", "settings", "overrides.json"):
+            {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}},
+        ("etc", "jupyter", "labconfig", "page_config.json"):
+            {"disabledExtensions": {"@jupyter/nbgrader": True}},
+        ("etc", "jupyter", "jupyter_server_config.d", "z-minigpt.json"):
+            {"ServerApp": {"jpserver_extensions": {"nbgrader.server_extensions." + name: False for name in servers}}},
+    }
+    for names, settings in files.items():
+        path = os.path.join(VENV, *names)
+        text = json.dumps(settings, indent=2) + "\n"
+        if not os.path.exists(path) or contents(path) != text.encode():
+            write_whole(path, text)
+
+
+def set_up(extras):
+    """Install the project with `extras` in .venv, unless that is done. The stamp comes last: no stamp, not done."""
+    have = installed()
+    if set(extras) <= have:
+        return
+    for name in ("pyproject.toml", "constraints.txt", "minigpt"):
+        if not os.path.exists(os.path.join(ROOT, name)):
+            raise Problem("{} is missing beside run.py: download the whole project again.".format(name))
+    if not os.access(ROOT, os.W_OK):
+        raise Problem("The folder {} can't be written to. Copy it to where you may write (your home folder) and run "
+                      "there.".format(ROOT))
+    extras = sorted(have.union(extras))
+    say("Setting minigpt up in the folder .venv. The first time this downloads 300 to 500 MB: about 2 minutes on a\n"
+        "fast network, 10 on a slow one. Ctrl-C stops it, and the same command goes on from there.")
+    start = time.time()
+    make_environment()
+    clear_torn_packages()
+    install_cpu_torch()
+    say("Installing minigpt and what it needs ...")
+    if pip_install("-e", "{}[{}]".format(ROOT, ",".join(extras))):
+        give_up("The installation did not succeed.", pip_complaints(),
+                "pip's last lines above say why; the file {} has all of them. It is safe to run the same command again."
+                .format(PIP_LOG))
+    say("Trying it out, and listing the fonts for the pictures (some seconds) ...")
+    trial = subprocess.Popen([PYTHON, "-c", "import minigpt, matplotlib.pyplot"], cwd=ROOT, env=environment(),
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    messages = trial.communicate()[0].decode("utf-8", "replace")
+    if trial.returncode:
+        say(messages)
+        give_up("minigpt is installed but does not start.", messages,
+                "Delete the folder .venv and run the same command again.")
+    write_whole(STAMP, json.dumps({"fingerprint": fingerprint(), "extras": extras}))
+    say("The set-up is complete ({:.0f} s).".format(time.time() - start))
+
+
+# ---- the commands ---------------------------------------------------------------------------------------------------
+
+def setup(arguments):
+    if arguments:
+        raise Problem("setup takes no options, and was given: " + " ".join(arguments))
+    set_up(TESTS)
+    quiet_lab()
+    say("Ready. Start with: python3 run.py lab" if os.name != "nt" else "Ready. Start with: py run.py lab")
+    return 0
+
+
+def lab(arguments):
+    set_up(LAB)
+    quiet_lab()
+    notebook = os.path.join("notebooks", "00_play.ipynb")
+    say("Starting JupyterLab on {}. If no browser opens, copy the address below that starts with http://127.0.0.1\n"
+        "into one. To stop: Ctrl-C here, then y.".format(notebook))
+    try:
+        code = run([PYTHON, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=" + ROOT]
+                   + arguments + [notebook])
+    except KeyboardInterrupt:
+        return 0        # this is how one leaves JupyterLab
+    if code:
+        say("JupyterLab ended with an error: its lines above say why. If they speak of a port, choose another one:\n"
+            "    run.py lab --port=9000")
+    return code
+
+
+def notebooks():
+    found = glob.glob(os.path.join(glob.escape(ROOT), "notebooks", "*.ipynb"))
+    return sorted(os.path.relpath(path, ROOT) for path in found)
+
+
+PARALLEL = ["-n", "2", "--dist", "loadfile"]
+PARTS = {       # in the order in which they run
+    "unit": ("unit and property tests",
+             lambda: ["tests", "--ignore=tests/browser", "-m", "not slow"] + PARALLEL),
+    "notebooks": ("the notebooks, every stored output compared",
+                  lambda: ["--nbval", "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg"]
+                  + PARALLEL + notebooks()),
+    "browser": ("the notebooks in a real browser",
+                lambda: ["tests/browser", "-m", "not slow"]),
+}
+
+
+def test(arguments):
+    parts = list(PARTS)
+    if arguments and arguments[0] in PARTS:
+        parts, arguments = arguments[:1], arguments[1:]
+    arguments = [argument for argument in arguments if argument != "--"]
+    set_up(TESTS)
+    quiet_lab()
+    results = []
+    for part in parts:
+        title, options = PARTS[part]
+        say("\n======== {}: {} ========".format(part, title))
+        color = ["--color=yes"] if sys.stdout.isatty() else []
+        code, last = run_and_keep([PYTHON, "-m", "pytest"] + color + options() + arguments, OMP_NUM_THREADS="1")
+        # 5: nothing to run, which is no failure where somebody chose tests by name
+        results.append((part, code == 0 or (code == 5 and bool(arguments)), last))
+    say("\n======== the whole ========")
+    for part, good, last in results:
+        say("{:<10} {}   {}".format(part, "passed" if good else "FAILED", last))
+    return 0 if all(good for _, good, _ in results) else 1
+
+
+def bench(arguments):
+    set_up(BENCHMARKS)
+    return run([PYTHON, "-m", "benchmarks"] + arguments)
+
+
+def student(arguments):
+    set_up(TESTS)
+    return run([PYTHON, "-m", "minigpt.classroom.student"] + arguments)
+
+
+COMMANDS = {"lab": lab, "test": test, "setup": setup, "bench": bench, "student": student}
+
+
+def stop(signal_number, frame):
+    sys.exit(128 + signal_number)       # by way of `finish`, which stops the child first
+
+
+def main(arguments):
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")        # a path may hold letters that the console has not
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        say(__doc__.strip())
+        return 0
+    if arguments[0] not in COMMANDS:
+        say("There is no command {!r}. The commands are: {}. More: run.py --help"
+            .format(arguments[0], ", ".join(COMMANDS)))
+        return 2
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        return COMMANDS[arguments[0]](arguments[1:])
+    except Problem as problem:
+        say("\n" + str(problem))
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped. The same command goes on from here.")
+        return 130
+    except OSError as error:
+        say("\n" + (explain(str(error)) or "The system refused something: {}".format(error)))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
