@@ -157,6 +157,7 @@ class GPT:
                 if stop:
                     history.interrupted = True
                     break
+        loop.close()            # its last look at the weights, where it was stopped early
         return history
 
     def evaluate(self, text: str) -> float:
@@ -247,8 +248,10 @@ class GPT:
     def _from_file(cls, path, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device) -> "GPT":
         try:
             config = GPTConfig(**json.loads(metadata["config"]))
-            gpt = cls(Tokenizer.from_json(metadata["tokenizer"]), GPTModel(config))
-        except (KeyError, TypeError, ValueError) as error:
+            with torch.device("meta"):                               # shapes alone: the numbers are in the file
+                model = GPTModel(config)
+            gpt = cls(Tokenizer.from_json(metadata["tokenizer"]), model)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         wanted = {name: tuple(tensor.shape) for name, tensor in gpt.model.state_dict().items()}
         found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -256,8 +259,8 @@ class GPT:
             name = wrong[0]
             raise ValueError(f"{path} does not hold the weights of its own configuration: {name} should be "
                              f"{wanted.get(name, 'absent')} and is {found.get(name, 'absent')}")
-        gpt.model.load_state_dict(weights)
-        gpt.model.to(device)
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+        model.to(device)
         return gpt
 
     def __repr__(self) -> str:

@@ -160,7 +160,7 @@ def check_model(model) -> None:
 
 def _initialise(module: nn.Module) -> None:
     """Small random weights (GPT-2's 0.02), so that the first guess is nearly uniform and the first loss nearly ln V."""
-    if isinstance(module, (nn.Linear, nn.Embedding)):
+    if isinstance(module, (nn.Linear, nn.Embedding)) and not module.weight.is_meta:      # meta: shapes without numbers
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

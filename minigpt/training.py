@@ -261,7 +261,8 @@ def training_loop(state: TrainingState, text: TokenizedText, validation: Tokeniz
     integer("steps", steps, low=max(1, state.step), optional=True)
     number("seconds", seconds, low=0, open_low=True, optional=True)
     integer("evaluations", evaluations, low=1)
-    random_batch(text.ids, state.model.config.context_length, 1)      # too short a text is refused before the first step
+    # A text that is too short is refused before the first step, and nobody else's chance is used up for it.
+    random_batch(text.ids, state.model.config.context_length, 1, torch.Generator())
     return _loop(state, text, validation, steps, seconds, evaluations)
 
 
