@@ -89,24 +89,30 @@ def _train(options) -> int:
         raise FileNotFoundError(f"--out: there is no folder {options.out.parent}")
     if options.save_every < 1:
         raise ValueError(f"--save-every must be at least 1, not {options.save_every}")
+    recipe = presets.recipe(options.preset, *(getattr(options, name) for name in RECIPE))
     size = {name: getattr(options, name) for name in SIZE}
     gpt = GPT.from_files(options.texts, preset=options.preset, seed=options.seed, device=options.device, **size)
     settings["text"] = hashlib.sha256(gpt.training_text.ids).hexdigest()
-    recipe = presets.recipe(options.preset, *(getattr(options, name) for name in RECIPE))
     state = TrainingState(gpt.model, recipe, options.seed)
     if options.resume:
         _resume(run_file, settings, state)
         print(f"going on from step {state.step}")
     loop = training_loop(state, gpt.training_text, gpt.validation_text, steps=settings["steps"],
                          seconds=settings["seconds"], evaluations=options.evaluations)
-    report, validation_loss = None, None
-    with stop_request() as stop:
-        for report in with_progress_bar(loop):
-            validation_loss = report.validation_loss or validation_loss
-            if stop or report.step % options.save_every == 0:
-                files.save_tensors(run_file, RUN_KIND, state.tensors(), {"settings": json.dumps(settings)})
-            if stop:
-                break
+    validation_loss = None
+    try:
+        with stop_request() as stop:
+            for report in with_progress_bar(loop):
+                validation_loss = report.validation_loss or validation_loss
+                if stop or report.step % options.save_every == 0:
+                    files.save_tensors(run_file, RUN_KIND, state.tensors(), {"settings": json.dumps(settings)})
+                if stop:
+                    break
+    except TrainingDiverged:
+        if state.good[0] > 0:
+            gpt.save(options.out, half=options.half)
+            print(f"saved {options.out}, the model of step {state.good[0]}", file=sys.stderr)
+        raise
     gpt.save(options.out, half=options.half)
     if stop:
         print(f"stopped at step {state.step}; saved {options.out}; the same command with --resume goes on")

@@ -53,5 +53,5 @@ def with_progress_bar(reports: Iterable[Report]) -> Iterator[Report]:
                 losses["validation"] = f"{report.validation_loss:.3f}"
             bar.total = report.steps
             bar.set_postfix(losses, refresh=False)
-            bar.update()
+            bar.update(report.step - bar.n)            # a run that is gone on with does not begin at 0
             yield report
