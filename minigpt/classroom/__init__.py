@@ -10,3 +10,5 @@ from minigpt.classroom.widgets import (Explorer, Page, checkbox, chooser, export
                                        option_slider, predict, predictions, show_source, slider, text_box)
 
 # Each notebook's own widgets, one line a notebook, added by its author:
+from minigpt.classroom.explore_attention import attention_explorer
+from minigpt.classroom.playground import next_token, probability_bars, talk
