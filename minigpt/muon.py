@@ -1,19 +1,24 @@
-"""Muon: an optimizer for matrices that makes every direction of an update equally large.
+"""Muon: an optimizer for matrices that makes every direction of an update about equally large.
 
-A gradient's matrix is dominated by a few directions; a momentum average of it is replaced by the nearest matrix whose
-singular values are all about 1, so that rare directions are learned as fast as frequent ones. Source: Jordan et al.,
-"Muon: An optimizer for hidden layers in neural networks" (2024). `torch.optim.Muon` does the same in bfloat16, which few
-laptop CPUs can multiply fast; this one stays in float32.
+A gradient's matrix is dominated by a few directions. Its momentum average is replaced by the nearest matrix whose singular
+values are all 1, roughly, so that rare directions are learned as fast as frequent ones. Source: Jordan et al., "Muon: An
+optimizer for hidden layers in neural networks" (2024). `torch.optim.Muon` does the same in bfloat16, which most laptop
+CPUs multiply a hundred times slower than float32; this one stays in float32, and does all matrices of a shape at once.
 """
+
+from collections import defaultdict
 
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)      # of the quintic that pulls singular values to 1: Jordan et al.
+# Of the odd polynomials that pull singular values to 1, one after the other: Amsel et al., "The Polar Express" (2025).
+COEFFICIENTS = ((8.28721201814563, -23.595886519098837, 17.300387312530933),
+                (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+                (3.9486908534822946, -2.908902115962949, 0.5518191394370137))
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum (Nesterov's), then orthogonalisation. For parameters of two dimensions only; raises ValueError otherwise."""
+    """Nesterov's momentum, then orthogonalisation. Raises ValueError for a parameter that is not a matrix."""
 
     def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -26,24 +31,45 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         """Change every matrix that has a gradient."""
         for group in self.param_groups:
+            by_shape: dict[tuple, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p not in self.state:
-                    self.state[p]["momentum"] = torch.zeros_like(p)
-                momentum = self.state[p]["momentum"]
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonalise(p.grad.lerp(momentum, group["momentum"]))
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update, alpha=-group["lr"] * max(1, p.shape[0] / p.shape[1]) ** 0.5)
+                if p.grad is not None:
+                    update = self._momentum(p, group["momentum"])
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    for part, change in zip(_matrices(p), _matrices(update), strict=True):
+                        by_shape[tuple(part.shape)].append((part, change))
+            for (rows, columns), pairs in by_shape.items():
+                changes = orthogonalise(torch.stack([change for _, change in pairs]))
+                for (part, _), change in zip(pairs, changes, strict=True):
+                    part.add_(change, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+    def _momentum(self, p: Tensor, share: float) -> Tensor:
+        if "momentum" not in self.state[p]:
+            self.state[p]["momentum"] = torch.zeros_like(p)
+        momentum = self.state[p]["momentum"].lerp_(p.grad, 1 - share)
+        return p.grad.lerp(momentum, share)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About the nearest matrix with all singular values 1 (they end between 0.7 and 1.2), by Newton-Schulz iteration."""
-    a, b, c = COEFFICIENTS
-    x = matrix.mT if matrix.shape[-2] > matrix.shape[-1] else matrix          # the smaller square is the cheaper one
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if matrix.shape[-2] > matrix.shape[-1] else x
+def _matrices(p: Tensor) -> tuple[Tensor, ...]:
+    """The matrices of a parameter: three where they are stacked, as in a fused QKV (3C, C), else the one."""
+    return p.chunk(3) if p.shape[0] == 3 * p.shape[1] else (p,)
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """About the nearest matrices with all singular values 1, for a stack of them (N, rows, columns).
+
+    About: three polynomials leave most of them between 0.2 and 1.9, which trains as well as a closer answer, and faster.
+    An odd polynomial of a matrix x is a polynomial of its square x xᵀ, times x. So all the work is done on the squares,
+    which are small where a matrix is wide, and x comes in at the end.
+    """
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return orthogonalise(matrices.mT).mT
+    x = matrices / (1.01 * matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)      # no singular value above 1
+    square = x @ x.mT                                                             # (N, rows, rows)
+    identity = torch.eye(square.shape[-1], dtype=x.dtype, device=x.device)
+    total = identity
+    for a, b, c in COEFFICIENTS:
+        factor = a * identity + torch.baddbmm(square, square, square, beta=b, alpha=c)
+        total = factor @ total
+        square = factor @ square @ factor
+    return total @ x
