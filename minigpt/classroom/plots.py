@@ -49,6 +49,8 @@ matplotlib.rcParams.update({
     "legend.fontsize": SMALLEST_FONT,
     "figure.titlesize": 16,
     "figure.facecolor": "white",
+    "figure.constrained_layout.h_pad": 0.1,         # inches of white around: the page behind may be dark
+    "figure.constrained_layout.w_pad": 0.1,
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
     "axes.spines.top": False,

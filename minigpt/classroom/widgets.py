@@ -295,16 +295,14 @@ def show_source(thing) -> Markdown:
     It is shown as Markdown, so JupyterLab and code hosts highlight it in their own colours, light or dark.
     """
     try:
-        lines, first = inspect.getsourcelines(thing)
+        source = inspect.getsource(thing).rstrip()
         file = Path(inspect.getsourcefile(thing))
     except (TypeError, OSError):
         raise TypeError(f"show_source needs a module, class or function written in Python, not {thing!r}") from None
     package = Path(__file__).parents[1]
     name = file.relative_to(package.parent).as_posix() if file.is_relative_to(package) else file.name
-    where = f"**{name}**" if inspect.ismodule(thing) else f"**{name}**, lines {first} to {first + len(lines) - 1}"
-    source = "".join(lines).rstrip()
     fence = "`" * max([3] + [len(ticks) + 1 for ticks in re.findall("`{3,}", source)])
-    return Source(f"{where}\n\n{fence}python\n{source}\n{fence}", name)
+    return Source(f"**{name}**\n\n{fence}python\n{source}\n{fence}", name)
 
 
 class Source(Markdown):

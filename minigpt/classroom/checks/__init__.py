@@ -11,7 +11,10 @@ from minigpt.classroom.checks.model import check_block, check_feed_forward, chec
 from minigpt.classroom.checks.sampling import check_generate, check_next_token_probs
 from minigpt.classroom.checks.tokenizer import check_decode, check_longest_match, check_merge, check_pair_counts
 from minigpt.classroom.checks.training import (
-    check_batch, check_cross_entropy, check_evaluate, check_learning_rate,
+    check_batch,
+    check_cross_entropy,
+    check_evaluate,
+    check_learning_rate,
 )
 
 __all__ = [

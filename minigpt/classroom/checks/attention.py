@@ -7,7 +7,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt.classroom.checks.framework import (
-    Mistake, Student, accuse, article, check, difference, is_nan, one_of, pair, same, tensor,
+    Mistake,
+    Student,
+    accuse,
+    article,
+    check,
+    difference,
+    is_nan,
+    one_of,
+    pair,
+    same,
+    tensor,
 )
 
 # ---------------------------------------------------------------------------------------------------- check_causal_mask
@@ -40,7 +50,8 @@ def check_causal_mask(student: Student) -> None:
         if not same(answer, right):
             i, j = (answer != right).nonzero()[0].tolist()
             verb = "may look" if right[i, j] else "may not look"
-            raise Mistake(f"With T = {T}, position {i} {verb} at position {j}, and your mask says {bool(answer[i, j])}.")
+            raise Mistake(f"With T = {T}, position {i} {verb} at position {j}, and your mask says "
+                          f"{bool(answer[i, j])}.")
 
 
 def mask_of_numbers(answer: Tensor) -> Mistake:
@@ -56,7 +67,7 @@ def mask_of_numbers(answer: Tensor) -> Mistake:
 
 @check("split heads: head h has channels h·d_head to (h+1)·d_head at every position, on 11 random inputs")
 def check_split_heads(student: Student) -> None:
-    """Checks `fn(x: (B, T, C), n_heads) -> (B, n_heads, T, C / n_heads)`, each head a block of neighbouring channels."""
+    """Checks `fn(x: (B, T, C), n_heads) -> (B, n_heads, T, C / n_heads)`: each head is a block of channels."""
     for trial in range(11):
         B, T, n_heads, size = random.sample((2, 3, 4, 5), 4)
         n_heads = 1 if trial == 10 else n_heads
@@ -158,8 +169,8 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
             hidden.sigmoid(),
     })
     if same(columns, torch.ones_like(columns)) and not same(rows, torch.ones_like(rows)):
-        raise Mistake(f"Your columns sum to 1, not your rows (row 0 sums to {rows.flatten()[0]:.2f}). Each query shares "
-                      "its attention among the keys: softmax over the last axis.")
+        raise Mistake(f"Your columns sum to 1, not your rows (row 0 sums to {rows.flatten()[0]:.2f}). Each query "
+                      "shares its attention among the keys: softmax over the last axis.")
     if not same(rows, torch.ones_like(rows)):
         row = int((rows - 1).abs().amax((0, 1)).argmax())
         bad = f"Rows of your weights don't sum to 1 (row {row} sums to {rows[..., row].flatten()[0]:.2f})."
@@ -177,6 +188,8 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
             scaled.masked_fill(~mask, 0.0).softmax(-1),
         "The mask is added to the scores as 0 and 1, which hides nothing. Set the hidden scores to -inf.":
             (scaled + mask).softmax(-1),
+        "You use a causal mask of your own. Use the `mask` that you were given: it need not be causal.":
+            right_weights(q, k, torch.ones_like(mask).tril()),
         "Your mask works, and it is the transposed one: rows are queries, columns are keys.":
             right_weights(q, k, mask.T),
     })
@@ -184,7 +197,6 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
     if leak > 1e-4:
         raise Mistake(f"A hidden key gets {float(leak):.4f} of the attention where 0 is right. "
                       "Set the scores of hidden keys to -inf, so that softmax gives them nothing at all.")
-    lower = torch.ones_like(mask).tril()
     accuse(weights, {
         f"Your weights are too sharp: at d = {d} the largest of the last row is {float(weights[..., -1, :].max()):.2f} "
         f"where {float(right[..., -1, :].max()):.2f} is right. Did you divide the scores by √d?":
@@ -199,9 +211,8 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         "q and k have changed places: row i must be query i, so the scores are q @ kᵀ.": right_weights(k, q, mask),
         "You compare the queries with themselves: q @ qᵀ. The scores are q @ kᵀ.": right_weights(q, q, mask),
         "You compare the keys with themselves: k @ kᵀ. The scores are q @ kᵀ.": right_weights(k, k, mask),
-        "You use a causal mask of your own. Use the `mask` that you were given: it need not be causal.":
-            right_weights(q, k, lower),
-        "The visible keys all get the same: your weights do not depend on q and k.": mask / mask.sum(-1, keepdim=True),
+        "The visible keys all get the same: your weights do not depend on q and k.":
+            (mask / mask.sum(-1, keepdim=True)).expand_as(right),
         "Softmax is there twice. Once is enough: the second makes everything nearly even.":
             torch.softmax(torch.where(mask, right, float("-inf")), -1),
     })

@@ -17,6 +17,7 @@ import textwrap
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from minigpt.arguments import shown
 
-TIME_LIMIT = 3.0        # seconds of computing for one check; right answers need 0.2, a loop that never ends needs a limit
+TIME_LIMIT = 3.0        # seconds of computing for one check; right answers need 0.2, an endless loop needs a limit
 TOLERANCE = 1e-4        # how far apart two float32 computations of the same numbers may be
 
 
@@ -43,7 +44,7 @@ def fresh_seed() -> int:
 
 @contextmanager
 def own_randomness():
-    """Fresh random numbers inside, and the notebook's own generators untouched, so that later cells see no difference."""
+    """Fresh random numbers inside, and the notebook's own generators left alone: later cells see no difference."""
     python, arrays = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -71,7 +72,7 @@ def check(success: str):
 
 
 class Student:
-    """A student's function, or class, and its name in messages. Call it with named inputs, in the order it takes them."""
+    """A student's function, or class, and its name in messages. Call it with named inputs, in its own order."""
 
     def __init__(self, answer, check: str):
         name = getattr(answer, "__name__", type(answer).__name__)
@@ -83,7 +84,7 @@ class Student:
         self.check = check
 
     def __call__(self, hint: str = "", **inputs):
-        """What the student's function returns. Raises `Mistake` where it stops, hangs, changes an input, or isn't written."""
+        """What the student's function returns. Raises `Mistake` where it fails, hangs, or changes an input."""
         return ask(self.answer, self.name, hint, **inputs)
 
     def module(self, hint: str = "", **inputs) -> nn.Module:
@@ -135,7 +136,7 @@ def ask(function, name: str, hint: str = "", **inputs):
 
 
 class TookTooLong(BaseException):
-    """Raised inside a student's function that does not come back (not an Exception: `except Exception` must miss it)."""
+    """Raised inside a function that does not come back (no Exception, so that `except Exception` misses it)."""
 
 
 @contextmanager
@@ -245,6 +246,33 @@ def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
     at = f" at {place}" if place else ""
     return Mistake(f"{what} is not right: the largest difference is{at}, where yours is "
                    f"{float(answer[tuple(place)]):.4g} and {float(right[tuple(place)]):.4g} is right.")
+
+
+@dataclass(frozen=True)
+class Try:
+    """One input, what the student made of it, and what is right: for answers that are no tensors."""
+
+    inputs: tuple
+    answer: object
+    right: object
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the two differ."""
+        return self.answer != self.right
+
+
+def first_wrong(tries: list[Try]) -> Try:
+    """The first try that went wrong: the one to show."""
+    return next(one for one in tries if one.wrong)
+
+
+def explanation(tries: list[Try], suspects: dict) -> str | None:
+    """The first suspect {reason: function with that mistake} that gives the student's answer in every single try."""
+    for reason, function in suspects.items():
+        if all(function(*one.inputs) == one.answer for one in tries):
+            return reason
+    return None
 
 
 def is_nan(answer: Tensor) -> bool:

@@ -8,20 +8,20 @@ from torch import Tensor, nn
 from minigpt.classroom.checks.framework import Mistake, Student, accuse, check, difference, is_nan, one_of, same, tensor
 from minigpt.model import GPTConfig
 
-# ------------------------------------------------------------------------------------------------ check_next_token_probs
+# ----------------------------------------------------------------------------------------------- check_next_token_probs
 
 @check("next-token probabilities: temperature, top-k, top-p and greedy, rows summing to 1, on 36 random inputs")
 def check_next_token_probs(student: Student) -> None:
     """Checks `fn(logits: (B, V), temperature, top_k, top_p) -> (B, V)`, rows summing to 1.
 
-    Temperature 0 is greedy; then the top_k largest; then the smallest set whose mass reaches top_p; None switches either
-    off. (Whether top_p counts the mass before or after top_k is scaled up again is left open: both readings agree here.)
+    Temperature 0 is greedy; then the top_k largest; then the smallest set whose mass reaches top_p; None switches
+    either off. Whether what top_k leaves is scaled up before top_p is measured is left open: here both give the same.
     """
     warm = random.uniform(1.5, 2.5)
     for temperature, top_k, top_p in ((1.0, None, None), (0.5, None, None), (warm, None, None), (0, None, None),
-                                      (1.0, 1, None), (1.0, 3, None), (0.7, 5, None), (1.0, None, 0.01),
-                                      (1.0, None, 0.6), (warm, None, 0.9), (1.0, None, 1.0), (0.8, 4, 0.8)):
-        for B in (1, 3, 4):
+                                      (1.0, 3, None), (1.0, 1, None), (0.7, 5, None), (1.0, None, 0.6),
+                                      (1.0, None, 0.01), (warm, None, 0.9), (1.0, None, 1.0), (0.8, 4, 0.8)):
+        for B in (4, 3, 1):
             logits = clear_logits(B, random.randint(7, 11), temperature, top_k, top_p)
             answer = student("Where top_k or top_p is None, skip that step." if None in (top_k, top_p) else "",
                              logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
@@ -72,9 +72,7 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     if same(answer, right):
         return
     if is_nan(answer):
-        raise Mistake(f"With {setting} your probabilities are NaN"
-                      + (": you divide by 0. Temperature 0 is a case of its own: all on the largest logit."
-                         if temperature == 0 else ". Was everything filtered out?"))
+        raise nan_mistake(answer, logits, setting, temperature, top_k, top_p)
     if temperature == 0:
         accuse(answer, {
             "With temperature = 0 you return the ordinary probabilities. 0 means greedy: 1 on the largest logit.":
@@ -96,14 +94,15 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     })
     if temperature != 1:
         accuse(answer, {
-            f"With {setting} you multiply by the temperature. Divide the logits by it: a small one makes bolder choices.":
+            f"With {setting} you multiply by the temperature. Divide the logits by it: a small one makes bolder "
+            "choices.":
                 cut((logits * temperature).softmax(-1), top_k, top_p),
             f"With {setting} the temperature has no effect: divide the logits by it before the softmax.":
                 cut(plain, top_k, top_p),
             f"With {setting} you divide the probabilities by the temperature. Divide the logits, before the softmax.":
                 plain / temperature,
-            f"With {setting} the temperature has no effect: dividing probabilities by it and scaling to 1 again changes "
-            "nothing. Divide the logits.": plain / temperature / (plain / temperature).sum(-1, keepdim=True),
+            f"With {setting} the temperature has no effect: dividing probabilities by it and scaling to 1 again "
+            "changes nothing. Divide the logits.": plain / temperature / (plain / temperature).sum(-1, keepdim=True),
         })
     accuse_top_k(answer, logits, probs, setting, top_k, top_p)
     accuse_top_p(answer, logits, probs, plain, setting, top_k, top_p)
@@ -112,8 +111,26 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
         row = int((rows - 1).abs().argmax())
         raise Mistake(f"With {setting} row {row} sums to {float(rows[row]):.2f}: probabilities sum to 1."
                       + (" What is left after filtering must be scaled up again." if top_k or top_p else ""))
-    raise Mistake(f"With {setting} row 0 keeps {int((answer[0] > 0).sum())} tokens where {int((right[0] > 0).sum())} are "
-                  f"right, and {difference(answer, right, 'a probability')}")
+    raise Mistake(f"With {setting} row 0 keeps {int((answer[0] > 0).sum())} tokens where {int((right[0] > 0).sum())} "
+                  f"are right, and {difference(answer, right, 'a probability')}")
+
+
+def nan_mistake(answer: Tensor, logits: Tensor, setting: str, temperature: float, top_k, top_p) -> Mistake:
+    """Where NaN comes from."""
+    yours = f"With {setting} your probabilities are NaN"
+    if temperature == 0:
+        return Mistake(f"{yours}: you divide by 0. Temperature 0 is a case of its own: all on the largest logit.")
+    if top_p is not None:
+        empty = (logits / temperature).softmax(-1)[answer.isnan().any(-1)]
+        if bool((empty.amax(-1) < top_p).any()):
+            return Mistake(f"{yours} in some row: nothing is left of it. No token there is more likely than top_p, and "
+                           "none need be: it is the sum of the likeliest that has to reach it.")
+        return Mistake(f"{yours} in some row: nothing is left of it. Where the first token alone reaches top_p you "
+                       "drop the token that crosses top_p; it has to stay.")
+    if top_k is not None and not is_nan(answer[0]):
+        return Mistake(f"{yours}, but not in row 0: every row uses the threshold of row 0, and nothing is left of "
+                       "some. Each row has its own k-th largest.")
+    return Mistake(f"{yours}. Was everything filtered out?")
 
 
 def filtered(probs: Tensor, keep: Tensor) -> Tensor:
@@ -129,11 +146,13 @@ def accuse_top_k(answer: Tensor, logits: Tensor, probs: Tensor, setting: str, to
     V = probs.shape[-1]
     rank = probs.argsort(descending=True).argsort()                                     # 0 for the most likely
     accuse(answer, {
-        f"With {setting} top_k has no effect: only the {top_k} largest may keep a probability.": cut(probs, None, top_p),
+        f"With {setting} top_k has no effect: only the {top_k} largest may keep a probability.":
+            cut(probs, None, top_p),
         f"With {setting} you keep {top_k - 1} tokens: the k-th largest itself stays too (≥, not >).":
             cut(probs, max(1, top_k - 1), top_p),
         f"With {setting} you keep {top_k + 1} tokens, one too many.": cut(probs, top_k + 1, top_p),
-        f"With {setting} you keep the {top_k} least likely tokens. Keep the largest.": filtered(probs, rank >= V - top_k),
+        f"With {setting} you keep the {top_k} least likely tokens. Keep the largest.":
+            filtered(probs, rank >= V - top_k),
         f"With {setting} you drop the {top_k} likeliest and keep the rest: it is the other way round.":
             filtered(probs, rank >= top_k),
         f"With {setting} you keep the first {top_k} ids, whatever their logits. Keep the {top_k} largest logits.":
@@ -148,6 +167,8 @@ def accuse_top_k(answer: Tensor, logits: Tensor, probs: Tensor, setting: str, to
             (probs * (rank < top_k)).softmax(-1),
         f"With {setting} every row uses the threshold of row 0. Each row has its own k-th largest.":
             filtered(probs, logits >= logits[:1].topk(top_k).values[:, -1:]),
+        f"With {setting} every row uses the threshold of row 0. Each row has its own k-th largest probability.":
+            filtered(probs, probs >= probs[:1].topk(top_k).values[:, -1:]),
         f"With {setting} your probabilities are sorted. Each must stay at its token's id: scatter them back.":
             filtered(probs, rank < top_k).sort(descending=True).values,
     })
@@ -167,11 +188,13 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
     short = ordered.cumsum(-1) <= top_p
     one_more = torch.cat([torch.ones_like(inside[:, :1]), inside[:, :-1]], -1)
     heads = torch.arange(probs.shape[-1]) == 0
-    suspects = {
+    if top_p < 1:
+        accuse(answer, {f"With {setting} top_p has no effect.": cut(probs, top_k, None)})
+    accuse(answer, {
         f"With {setting} you drop the token that crosses top_p. The set has to *reach* {top_p}: that token stays.":
             filtered(probs, back((short | heads).float())),
         f"With {setting} you drop the token that crosses top_p, and where the first token is enough you keep none. "
-        "That token stays.": (probs * back(short.float())) / (probs * back(short.float())).sum(-1, keepdim=True),
+        "That token stays.": filtered(probs, back(short.float())).nan_to_num(0.0),
         f"With {setting} you keep one token too many: the smallest set that reaches {top_p} ends with the one that "
         "crosses it.": filtered(probs, back(one_more.float())),
         f"With {setting} row 0 sums to {float(answer[0].sum()):.2f}: what top_p leaves must be scaled up to 1 again.":
@@ -188,10 +211,7 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
             filtered(probs, probs >= 1 - top_p),
         f"With {setting} top_p is measured before the temperature. The temperature comes first.":
             filtered(probs, cut(plain, top_k, top_p) > 0),
-    }
-    if top_p < 1:
-        suspects[f"With {setting} top_p has no effect."] = cut(probs, top_k, None)
-    accuse(answer, suspects)
+    })
 
 
 def back_ascending(probs: Tensor, top_p: float) -> Tensor:
@@ -201,7 +221,7 @@ def back_ascending(probs: Tensor, top_p: float) -> Tensor:
     return filtered(probs, keep)
 
 
-# -------------------------------------------------------------------------------------------------------- check_generate
+# ------------------------------------------------------------------------------------------------------- check_generate
 
 class Parrot(nn.Module):
     """A model whose favourite next token depends on the last two tokens, and that writes down every window it reads."""
@@ -254,7 +274,8 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
     if isinstance(answer, Tensor) and answer.dim() == 2 and answer.shape[0] == 1:
         length = answer.shape[1]
         if length == count:
-            raise Mistake(f"{given} you return {length} ids: the prompt is lost. Return it too, with the new ids behind it.")
+            raise Mistake(f"{given} you return {length} ids: the prompt is lost. Return it too, with the new ids "
+                          "behind it.")
         if length in (T + count - 1, T + count + 1):
             raise Mistake(f"{given} you return {length} ids, one too {'few' if length < T + count else 'many'}: "
                           f"{T} + {count} = {T + count}.")
@@ -270,19 +291,21 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
     if any(len(window) == 1 for window in model.windows):
         raise Mistake("Your model is shown only the newest token. Show it the tokens before too, up to its context.")
     place = next(i for i in range(len(right)) if answer[i] != right[i])
-    window = model.windows[min(place - T, len(model.windows) - 1)]
     wrong = f"{given}, new id {place - T} is {answer[place]} where {right[place]} is right"
-    if window != right[:place][-len(window):]:
-        if window == right[:place][:len(window)]:
-            raise Mistake(f"{wrong}: your model reads the first {len(window)} ids. It should read the last: "
-                          "ids[:, -context_length:].")
+    steps = list(zip(model.windows, range(T, T + count), strict=False))           # (what was read, place of the new id)
+    if any(window != answer[:end][-len(window):] for window, end in steps):
+        if all(window == answer[:len(window)] for window, _ in steps):
+            raise Mistake(f"{wrong}: your model reads the first ids. It should read the last: ids[:, "
+                          "-context_length:].")
         raise Mistake(f"{wrong}: your model does not read the ids that come just before.")
-    logits = [model.table[before, last] for before, last in zip([window[0], *window], window, strict=False)]
-    if answer[place] == int(logits[-1].argmin()):
-        raise Mistake(f"{wrong}: you take the smallest logit. Greedy takes the largest.")
-    if answer[place] == int(logits[0].argmax()) and len(window) > 1:
-        raise Mistake(f"{wrong}: you use the logits of the first position. The next token's are the last position's: "
-                      "logits[:, -1].")
-    if len(window) > 1 and answer[place] == int(logits[-2].argmax()):
-        raise Mistake(f"{wrong}: you use the logits of the last position but one. Take logits[:, -1].")
+    logits = [model.table[[window[0], *window[:-1]], window] for window, _ in steps]               # (T, V) each
+    new = answer[T:]
+    for reason, choice in {
+        "you take the smallest logit. Greedy takes the largest.": lambda rows: rows[-1].argmin(),
+        "you use the logits of the first position. The next token's are the last position's: logits[:, -1].":
+            lambda rows: rows[0].argmax(),
+        "you use the logits of the last position but one. Take logits[:, -1].": lambda rows: rows[-2].argmax(),
+    }.items():
+        if new == [int(choice(rows)) for rows in logits]:
+            raise Mistake(f"{wrong}: {reason}")
     raise Mistake(f"{wrong}. Greedy takes the largest logit of the last position: did you draw at random?")

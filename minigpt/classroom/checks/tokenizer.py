@@ -7,12 +7,21 @@ import random
 from collections import Counter
 
 from minigpt.arguments import shown
-from minigpt.classroom.checks.framework import Mistake, Student, article, check, one_of
+from minigpt.classroom.checks.framework import (
+    Mistake,
+    Student,
+    Try,
+    article,
+    check,
+    explanation,
+    first_wrong,
+    one_of,
+)
 
 BYTES = [bytes([value]) for value in range(256)]
 
 
-# ---------------------------------------------------------------------------------------------- check_longest_match
+# -------------------------------------------------------------------------------------------------- check_longest_match
 
 def longest_match(text: bytes, vocab: set[bytes]) -> list[bytes]:
     """The truth: at each position the longest token that the text goes on with."""
@@ -65,74 +74,79 @@ def fewest_tokens(text: bytes, vocab: set[bytes]) -> int:
 
 @check("longest match: spells every text, takes the longest token at each place, equal to ours on 43 texts")
 def check_longest_match(student: Student) -> None:
-    """Checks `fn(text: bytes, vocab: set[bytes]) -> list[bytes]`: greedy longest match; all 256 bytes are in `vocab`."""
+    """Checks `fn(text: bytes, vocab: set[bytes]) -> list[bytes]`: greedy longest match; `vocab` has all 256 bytes."""
     small = {b"a", b"b", b"c", b"ab", b"abc"} | set(BYTES)
     cases = [(b"", small), (b"abcab", small),
-             (b"abcd", {b"abcd", *BYTES})]                   # abcd is in the vocabulary, its prefixes ab and abc are not
+             (b"abcd", {b"abcd", *BYTES})]                   # without the prefixes ab and abc
     for _ in range(40):
         vocab = {bytes(random.choices(b"ab ", k=random.randint(2, 5))) for _ in range(12)} | {"é".encode()} | set(BYTES)
         text = bytes(random.choices(b"abc ", weights=(4, 4, 1, 2), k=random.randint(1, 30)))
         cases.append((text + one_of(b"", "né".encode(), b" "), vocab))
+    tries = []
     for text, vocab in cases:
-        answer, right = student(text=text, vocab=vocab), longest_match(text, vocab)
-        if answer != right:
-            raise longest_match_mistake(student.name, answer, right, text, vocab)
+        answer = student(text=text, vocab=vocab)
+        look_at_tokens(student.name, answer, text, vocab)
+        tries.append(Try((text, vocab), answer, longest_match(text, vocab)))
+    if any(one.wrong for one in tries):
+        raise longest_match_mistake(tries)
 
 
-def longest_match_mistake(name: str, answer, right: list[bytes], text: bytes, vocab: set[bytes]) -> Mistake:
-    """Why this list of tokens is wrong."""
+def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
+    """Raises what is wrong with this list of tokens whatever the rule: it has to spell the text, in known tokens."""
     if not isinstance(answer, list):
-        return Mistake(f"{name} returns {article(answer)}; it should return a list of bytes, such as {right}.")
+        raise Mistake(f"{name} returns {article(answer)}; it should return a list of bytes, such as "
+                      f"{longest_match(text, vocab)}.")
     foreign = [token for token in answer if not isinstance(token, bytes)]
     if foreign:
         hint = ("text[i] of bytes is a number: text[i:i + 1] is bytes" if isinstance(foreign[0], int)
                 else "the tokens themselves, as they stand in the vocabulary")
-        return Mistake(f"Your list holds {shown(foreign[0])}, {article(foreign[0])}; it should hold bytes ({hint}).")
+        raise Mistake(f"Your list holds {shown(foreign[0])}, {article(foreign[0])}; it should hold bytes ({hint}).")
     yours = f"Of {text} yours makes {answer}"
     if b"" in answer:
-        return Mistake(f"{yours}, with an empty token b'' in it. A token has at least one byte: try sizes down to 1.")
+        raise Mistake(f"{yours}, with an empty token b'' in it. A token has at least one byte: try sizes down to 1.")
     unknown = [token for token in answer if token not in vocab]
     if unknown:
-        return Mistake(f"{yours}, and {unknown[0]} is not in the vocabulary. Take a piece only if it is in `vocab`.")
+        raise Mistake(f"{yours}, and {unknown[0]} is not in the vocabulary. Take a piece only if it is in `vocab`.")
     spelled = b"".join(answer)
-    if spelled != text:
-        if len(spelled) < len(text) and text.startswith(spelled):
-            return Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. "
-                           "Does the loop go on until start == len(text)?")
-        if spelled.replace(b" ", b"") == text.replace(b" ", b""):
-            return Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. "
-                           "A space is a byte like any other.")
-        if len(spelled) > len(text):
-            return Mistake(f"{yours}: joined together that is {len(spelled)} bytes, and the text has {len(text)}. "
-                           "After a token, go on behind it: start += len(token).")
-        return Mistake(f"{yours}: joined together they spell {spelled}, and the text is lost.")
-    if answer == shortest_match(text, vocab):
-        return Mistake(f"{yours}: single bytes, the shortest match, though {longest(right)} is in the vocabulary. "
-                       "Try the longest piece first.")
-    if answer == grown_match(text, vocab):
-        missed = next(token for token, other in zip(right, answer, strict=False) if token != other)
-        return Mistake(f"{yours} and misses {missed}. You let a token grow a byte at a time and stop at the first piece "
-                       f"that is not in the vocabulary, but a longer one may be in it again. Try the sizes from long to "
-                       f"short.")
-    if answer == match_from_the_end(text, vocab):
-        return Mistake(f"{yours}, which is the longest match from the right. Start at the left: {right}.")
-    if answer == longest_anywhere(text, vocab):
-        return Mistake(f"{yours}: it cuts out the longest token wherever it stands in the text. Greedy looks at one "
-                       f"place at a time, from left to right: {right}.")
-    if len(answer) < len(right) and len(answer) == fewest_tokens(text, vocab):
+    if spelled == text:
+        return
+    if len(spelled) < len(text) and text.startswith(spelled):
+        raise Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. "
+                      "Does the loop go on until start == len(text)?")
+    if spelled.replace(b" ", b"") == text.replace(b" ", b""):
+        raise Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. "
+                      "A space is a byte like any other.")
+    if len(spelled) > len(text):
+        raise Mistake(f"{yours}: joined together that is {len(spelled)} bytes, and the text has {len(text)}. "
+                      "After a token, go on behind it: start += len(token).")
+    raise Mistake(f"{yours}: joined together they spell {spelled}, and the text is lost.")
+
+
+def longest_match_mistake(tries: list[Try]) -> Mistake:
+    """Why these tokens, which do spell the texts, are not the greedy ones."""
+    text, vocab = first_wrong(tries).inputs
+    answer, right = first_wrong(tries).answer, first_wrong(tries).right
+    place = next(i for i, (one, other) in enumerate(zip(right, answer, strict=False)) if one != other)
+    yours = f"Of {text} yours makes {answer}"
+    reason = explanation(tries, {
+        f": single bytes, the shortest match, though {right[place]} is in the vocabulary. Try the longest piece first.":
+            shortest_match,
+        f" and misses {right[place]}. You let a token grow a byte at a time and stop at the first piece that is not in "
+        "the vocabulary, but a longer one may be in it again. Try the sizes from long to short.": grown_match,
+        f", which is the longest match from the right. Start at the left: {right}.": match_from_the_end,
+        ": it cuts out the longest token wherever it stands in the text. Greedy looks at one place at a time, from "
+        f"left to right: {right}.": longest_anywhere,
+    })
+    if reason:
+        return Mistake(yours + reason)
+    if all(len(one.answer) == fewest_tokens(*one.inputs) for one in tries):
         return Mistake(f"{yours}, the fewest tokens possible. Clever, but greedy never looks ahead: "
                        f"at each place it takes the longest token, {right}.")
-    place = next(i for i, (one, other) in enumerate(zip(right, answer, strict=False)) if one != other)
-    limit = max(map(len, answer))
-    if limit < max(map(len, right)):
+    limit = max(len(token) for one in tries for token in one.answer)
+    if limit < max(len(token) for one in tries for token in one.right):
         return Mistake(f"{yours}, where {right[place]} is longer than {answer[place]} and fits too. Your longest piece "
-                       f"is {limit} bytes: do you start from the longest token in the vocabulary?")
+                       f"ever has length {limit}: do you start from the longest token in the vocabulary?")
     return Mistake(f"{yours}. At token {place} you take {answer[place]} where the longest that fits is {right[place]}.")
-
-
-def longest(tokens: list[bytes]) -> bytes:
-    """The longest of the tokens."""
-    return max(tokens, key=len)
 
 
 # ---------------------------------------------------------------------------------------------------- check_pair_counts
@@ -141,37 +155,40 @@ def longest(tokens: list[bytes]) -> bytes:
 def check_pair_counts(student: Student) -> None:
     """Checks `fn(ids: list[int]) -> dict[tuple[int, int], int]`: how often each pair of neighbours occurs."""
     cases = [[], [7], [1, 2, 1, 2, 1]] + [random.choices(range(4), k=random.randint(2, 20)) for _ in range(30)]
+    tries = []
     for ids in cases:
-        answer, right = student(ids=ids), dict(Counter(zip(ids, ids[1:], strict=False)))
+        answer = student(ids=ids)
         if not isinstance(answer, dict):
             raise Mistake(f"{student.name} returns {article(answer)}; it should return a dict: pair -> how often.")
-        if {key: count for key, count in answer.items() if count} != right:
-            raise pair_counts_mistake(answer, right, ids)
+        if not all(isinstance(key, tuple) and len(key) == 2 for key in answer):
+            raise Mistake(f"Of {ids} yours makes {shown(answer)}: the keys should be pairs, such as (1, 2).")
+        counts = {pair: count for pair, count in answer.items() if count}
+        tries.append(Try((ids,), counts, dict(Counter(zip(ids, ids[1:], strict=False)))))
+    if any(one.wrong for one in tries):
+        raise pair_counts_mistake(tries)
 
 
-def pair_counts_mistake(answer: dict, right: dict, ids: list[int]) -> Mistake:
+def pair_counts_mistake(tries: list[Try]) -> Mistake:
     """Why these counts are wrong."""
+    ids, answer, right = first_wrong(tries).inputs[0], first_wrong(tries).answer, first_wrong(tries).right
     yours = f"Of {ids} yours makes {shown(answer)}"
-    if answer and not all(isinstance(key, tuple) and len(key) == 2 for key in answer):
-        return Mistake(f"{yours}: the keys should be pairs, such as ({ids[0]}, {ids[-1]}).")
-    ring = Counter(zip(ids, ids[1:] + ids[:1], strict=True))
-    every_second = Counter(zip(ids[::2], ids[1::2], strict=False))
-    unordered = Counter(tuple(sorted(pair)) for pair in zip(ids, ids[1:], strict=False))
-    reasons = {
-        "the last id counts as a neighbour of the first. A text is no ring: stop one before the end.": ring,
-        "it steps over two ids at a time and sees only every second pair. Neighbours overlap.": every_second,
-        "(1, 2) and (2, 1) are counted together. Which id comes first matters.": unordered,
-        "in a run like 3, 3, 3 it counts (3, 3) once. Every two neighbours count, so it is 2.":
-            pairs_apart(ids),
-        "each pair is counted once, however often it occurs. Add 1 to what is there.": Counter(set(right)),
+    reason = explanation(tries, {
+        "the last id counts as a neighbour of the first. A text is no ring: stop one before the end.":
+            lambda ids: Counter(zip(ids, ids[1:] + ids[:1], strict=True)),
+        "it steps over two ids at a time and sees only every second pair. Neighbours overlap.":
+            lambda ids: Counter(zip(ids[::2], ids[1::2], strict=False)),
+        "(1, 2) and (2, 1) are counted together. Which id comes first matters.":
+            lambda ids: Counter(tuple(sorted(pair)) for pair in zip(ids, ids[1:], strict=False)),
+        "in a run like 3, 3, 3 it counts (3, 3) once. Every two neighbours count, so it is 2.": pairs_apart,
+        "each pair is counted once, however often it occurs. Add 1 to what is there.":
+            lambda ids: Counter(set(zip(ids, ids[1:], strict=False))),
         "the last pair is missing. range(len(ids) - 1) is what runs over the pairs.":
-            Counter(zip(ids[:-1], ids[1:-1], strict=False)),
+            lambda ids: Counter(zip(ids[:-1], ids[1:-1], strict=False)),
         "the pairs are the wrong way round: (left, right), as they stand in the text.":
-            Counter(zip(ids[1:], ids, strict=False)),
-    }
-    for reason, wrong in reasons.items():
-        if answer == dict(wrong):
-            return Mistake(f"{yours}: {reason}")
+            lambda ids: Counter(zip(ids[1:], ids, strict=False)),
+    })
+    if reason:
+        return Mistake(f"{yours}: {reason}")
     pair = next(pair for pair in (*right, *answer) if right.get(pair, 0) != answer.get(pair, 0))
     return Mistake(f"{yours}: {pair} occurs {right.get(pair, 0)} times, and you count {answer.get(pair, 0)}.")
 
@@ -264,20 +281,23 @@ def check_merge(student: Student) -> None:
         left = random.randint(0, 3)
         pair = (left, one_of(left, random.randint(0, 3)))
         cases.append((random.choices(range(4), k=random.randint(3, 20)), pair))
+    tries = []
     for ids, pair in cases:
         new_id = random.randint(256, 999)
         answer, right = student(ids=ids, pair=pair, new_id=new_id), merge(ids, pair, new_id)
-        if answer != right:
-            raise merge_mistake(student.name, answer, right, ids, pair, new_id)
+        if not isinstance(answer, list):
+            raise Mistake(f"{student.name} returns {article(answer)}; it should return a list of ids, such as {right}.")
+        tries.append(Try((ids, pair, new_id), answer, right))
+    if any(one.wrong for one in tries):
+        raise merge_mistake(tries)
 
 
-def merge_mistake(name: str, answer, right: list[int], ids: list[int], pair: tuple[int, int], new_id: int) -> Mistake:
-    """Why this list of ids is wrong."""
-    if not isinstance(answer, list):
-        return Mistake(f"{name} returns {article(answer)}; it should return a list of ids, such as {right}.")
-    yours = f"Merging {pair} into {new_id}, yours makes {answer} of {ids}"
-    repeated = pair[0] == pair[1]
-    reasons = {
+def merge_mistake(tries: list[Try]) -> Mistake:
+    """Why these ids are wrong."""
+    (ids, pair, new_id), right = first_wrong(tries).inputs, first_wrong(tries).right
+    yours = f"Merging {pair} into {new_id}, yours makes {shown(first_wrong(tries).answer)} of {ids}"
+    reason = explanation(tries, {
+        "nothing was merged. Compare the pair with (ids[i], ids[i + 1]), a tuple with a tuple.": lambda ids, *_: ids,
         "it stops after the first. Go on to the end: every occurrence is merged.": merge_first,
         "in a run of equal ids it merges from the right. Start at the left.": merge_from_the_end,
         "the merged pairs overlap. Once you have merged two ids, go on behind both: i += 2.": merge_overlapping,
@@ -287,12 +307,9 @@ def merge_mistake(name: str, answer, right: list[int], ids: list[int], pair: tup
             merge_single_ids,
         "the last id is lost. It has no right neighbour, and has to be copied all the same.": merge_without_the_last,
         "the new id is put in, and the pair was not taken out.": merge_and_keep,
-    }
-    for reason, wrong in reasons.items():
-        if answer == wrong(ids, pair, new_id) and not (repeated and wrong is merge_either_order):
-            return Mistake(f"{yours}: {reason} Right is {right}.")
-    if answer == ids:
-        return Mistake(f"{yours}: nothing was merged. Compare the pair with (ids[i], ids[i + 1]), a tuple with a tuple.")
+    })
+    if reason:
+        return Mistake(f"{yours}: {reason} Right is {right}.")
     if new_id not in right:
         return Mistake(f"{yours}: the pair does not occur, so the list should stay {right}.")
     return Mistake(f"{yours}. Right is {right}.")

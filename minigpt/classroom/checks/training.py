@@ -7,9 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.arguments import shown
 from minigpt.classroom.checks.framework import (
-    Mistake, Student, accuse, article, check, difference, is_nan, pair, same, tensor,
+    Mistake,
+    Student,
+    accuse,
+    article,
+    check,
+    is_nan,
+    pair,
+    same,
+    tensor,
 )
 from minigpt.model import GPTConfig
 
@@ -18,13 +25,6 @@ from minigpt.model import GPTConfig
 @check("batch: windows from every possible start, drawn at random, y one token later than x, on 71 batches")
 def check_batch(student: Student) -> None:
     """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size, context_length) int64."""
-    short = 100 + torch.randperm(10)                     # context 3: starts 0 to 6 are possible, and each must be drawn
-    drawn = set()
-    for _ in range(64):
-        drawn |= set(starts_of_batch(student, short, 3, 4))
-    look_at_starts(drawn, n_starts=7, context_length=3, length=10)
-    one = starts_of_batch(student, 50 + torch.randperm(6), 5, 3)                      # a single start
-    assert set(one) == {0}
     long = torch.randperm(5000)
     batches = [starts_of_batch(student, long, 6, 12) for _ in range(6)]
     for starts in batches:
@@ -36,10 +36,14 @@ def check_batch(student: Student) -> None:
                           "Draw each start at random, anywhere in the text.")
     if all(starts == batches[0] for starts in batches):
         raise Mistake("Six batches in a row are the same batch. Draw new starts at each call, and set no seed inside.")
+    short = 100 + torch.randperm(10)                     # context 3: starts 0 to 6 are possible, and each must be drawn
+    drawn = {start for _ in range(64) for start in starts_of_batch(student, short, 3, 4)}
+    look_at_starts(drawn, n_starts=7, context_length=3, length=10)
+    starts_of_batch(student, 50 + torch.randperm(6), 5, 3)                            # there is only one start
 
 
 def starts_of_batch(student: Student, ids: Tensor, context_length: int, batch_size: int) -> list[int]:
-    """Where the rows of one batch start, once everything about them is right. Every id occurs once, so they can be found."""
+    """Where the rows of one batch start, once all else about it is right. Every id occurs once: so they are found."""
     last = len(ids) - context_length - 1
     x, y = pair(student(
         f"There are {len(ids)} ids, and a window needs context_length + 1 = {context_length + 1} of them: "
@@ -50,51 +54,55 @@ def starts_of_batch(student: Student, ids: Tensor, context_length: int, batch_si
         raise Mistake("Your y holds one token a row. Every position of x has a target, the token after it: "
                       f"y should be {axes} = {shape}.")
     if isinstance(x, Tensor) and x.is_floating_point():
-        raise Mistake(f"Your x holds {x.dtype}. Ids are whole numbers: keep them torch.int64, the embedding looks them up.")
+        raise Mistake(f"Your x holds {x.dtype}. Ids are whole numbers: keep them torch.int64, the embedding looks them "
+                      "up.")
     x, y = tensor(x, "Your x", shape, axes, "int64"), tensor(y, "Your y", shape, axes, "int64")
-    place = {int(value): i for i, value in enumerate(ids)}
-    foreign = [int(value) for value in (*x.flatten(), *y.flatten()) if int(value) not in place]
+    place = {value: i for i, value in enumerate(ids.tolist())}
+    foreign = [value for value in (x.flatten().tolist() + y.flatten().tolist()) if value not in place]
     if foreign:
         raise Mistake(f"Your batch holds {foreign[0]}, which is not among the ids. "
                       "x and y hold the ids themselves, not the positions they stand at.")
-    for row_x, row_y in zip(x.tolist(), y.tolist(), strict=True):
-        look_at_row([place[value] for value in row_x], [place[value] for value in row_y], len(ids))
+    look_at_rows([[place[value] for value in row] for row in x.tolist()],
+                 [[place[value] for value in row] for row in y.tolist()], len(ids))
     return [place[row[0]] for row in x.tolist()]
 
 
-def look_at_row(x: list[int], y: list[int], length: int) -> None:
-    """Raises the mistake in one row, given by the positions at which its tokens stand in the text."""
-    steps = {second - first for first, second in zip(x, x[1:], strict=False)}
-    if steps - {1}:
-        if steps <= {1, 1 - length}:
-            raise Mistake("A window of yours runs over the end of the text and goes on at its beginning. "
-                          "Stop early enough: the last start is len(ids) − context_length − 1.")
-        raise Mistake(f"A row of x takes its tokens from positions {x}: they should follow one another, as in the text. "
-                      "Draw one start for the row, not one for each token.")
-    shifts = {later - now for now, later in zip(x, y, strict=True)}
+def look_at_rows(x: list[list[int]], y: list[list[int]], length: int) -> None:
+    """Raises the mistake in a batch, given by the positions at which its tokens stand in the text."""
+    over_the_end = ("runs over the end of the text and goes on at its beginning. Stop early enough: "
+                    "the last start is len(ids) − context_length − 1.")
+    for row in x:
+        steps = {second - first for first, second in zip(row, row[1:], strict=False)}
+        if steps - {1, 1 - length}:
+            raise Mistake(f"A row of x takes its tokens from positions {row}: they should follow one another, as in "
+                          "the text. Draw one start for the row, not one for each token.")
+        if 1 - length in steps:
+            raise Mistake(f"A window of yours {over_the_end}")
+    shifts = {later - now for row_x, row_y in zip(x, y, strict=True) for now, later in zip(row_x, row_y, strict=True)}
     if shifts == {1}:
         return
     if shifts == {0}:
-        raise Mistake("Your y is x. The target is the next token, so y starts one later: the loss of a model that copies "
-                      "would be 0.")
+        raise Mistake("Your y is x. The target is the next token, so y starts one later: a model that only copies what "
+                      "it reads would have no loss at all.")
+    if shifts == {-1}:
+        raise Mistake("Your y is one token earlier than x: the model would learn to predict the past.")
     if len(shifts) == 1:
-        shift = shifts.pop()
-        where = "too late: it was shifted twice" if shift == 2 else "off"
-        if shift == -1:
-            raise Mistake("Your y is one token earlier than x: the model would learn to predict the past.")
-        if shift == 1 - length:
-            raise Mistake("Your y runs over the end of the text and goes on at its beginning. "
-                          "Stop early enough: the last start is len(ids) − context_length − 1.")
-        if shift in (2, 3):
-            raise Mistake(f"Your y is {shift} tokens later than x, one or more {where}? One is right.")
-        raise Mistake(f"x and y come from different places: x starts at {x[0]}, y at {y[0]}. Draw the starts once, "
-                      "and use them for both.")
-    if y == [*x[1:], x[0]]:
+        raise Mistake(f"Your y is {shifts.pop()} tokens later than x. One is right; was it shifted twice?")
+    if shifts == {1, 1 - length}:
+        raise Mistake(f"Your y {over_the_end}")
+    row_x, row_y = next((row_x, row_y) for row_x, row_y in zip(x, y, strict=True)
+                        if row_y != [place + 1 for place in row_x])
+    if row_y == [*row_x[1:], row_x[0]]:
         raise Mistake("The last target of a row is the row's own first token: you rolled x. Take the next token from "
                       "the text.")
-    if y[:-1] == x[1:]:
-        raise Mistake(f"The last target of a row is wrong: after position {x[-1]} comes {x[-1] + 1}, and you take {y[-1]}.")
-    raise Mistake(f"x has the tokens at {x} and y those at {y}: y should be one later than x at each place.")
+    if row_y[:-1] == row_x[1:]:
+        raise Mistake(f"The last target of a row is wrong: after position {row_x[-1]} comes {row_x[-1] + 1}, and you "
+                      f"take {row_y[-1]}.")
+    if row_y == [row_y[0] + i for i in range(len(row_y))]:
+        raise Mistake(f"x and y come from different places: a row of x starts at {row_x[0]}, its y at {row_y[0]}. "
+                      "Draw the starts once, and use them for both.")
+    raise Mistake(f"A row of x has the tokens at {row_x} and its y those at {row_y}: y should be one later at each "
+                  "place.")
 
 
 def look_at_starts(drawn: set[int], n_starts: int, context_length: int, length: int) -> None:
@@ -102,10 +110,10 @@ def look_at_starts(drawn: set[int], n_starts: int, context_length: int, length: 
     missing = sorted(set(range(n_starts)) - drawn)
     if not missing:
         return
-    setting = f"With {length} ids and context_length = {context_length} there are {n_starts} starts, 0 to {n_starts - 1}"
+    setting = f"With {length} ids and context_length = {context_length} there are {n_starts} starts"
     if missing == [n_starts - 1]:
-        raise Mistake(f"{setting}, and in 256 windows start {n_starts - 1} never came up: the last window is never drawn. "
-                      "torch.randint leaves its upper end out: randint(len(ids) − context_length).")
+        raise Mistake(f"{setting}, and in 256 windows start {n_starts - 1} never came up: the last window is never "
+                      "drawn. torch.randint leaves its upper end out: randint(len(ids) − context_length).")
     if missing == [0]:
         raise Mistake(f"{setting}, and in 256 windows start 0 never came up: the first window is never drawn.")
     if len(drawn) == 1:
@@ -170,8 +178,9 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
     probabilities = logits.softmax(-1)
     yours = f"Your loss is {float(answer):.4f} where {float(right):.4f} is right"
     if large and not bool(answer.isfinite()):
-        return Mistake(f"With logits near 1000 your loss is {float(answer):g}: exp(1000) is more than a float can hold. "
-                       "Subtract the largest logit of each row first (the loss stays the same), or use log_softmax.")
+        return Mistake(f"With logits near 1000 your loss is {float(answer):g}: exp(1000) is more than a float can "
+                       "hold. Subtract the largest logit of each row first (the loss stays the same), or use "
+                       "log_softmax.")
     if is_nan(answer):
         return Mistake("Your loss is NaN: the logarithm of a negative number. Logits are no probabilities yet: "
                        "apply log_softmax first.")
@@ -182,11 +191,12 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
         f"{yours}, which is the same in bits: you take logarithms to base 2. Nats come from the natural one.":
             right / math.log(2),
         f"{yours}: you take logarithms to base 10. Nats come from the natural one.": right / math.log(10),
-        f"{yours}: your softmax shares out 1 among the tokens of the batch. It runs over the vocabulary, the last axis.":
+        f"{yours}: your softmax shares out 1 among the tokens of the batch. It runs over the vocabulary, the last "
+        "axis.":
             -logits.log_softmax(0)[rows, targets].mean(),
         f"{yours}: softmax is applied twice. F.cross_entropy, and log_softmax, take the logits themselves.":
             F.cross_entropy(probabilities, targets),
-        f"{yours}: you average 1 − p or p itself. The loss is the logarithm of p.": -probabilities[rows, targets].mean(),
+        f"{yours}: you average −p. The loss is −log p.": -probabilities[rows, targets].mean(),
         f"{yours}: you average p itself. The loss is the logarithm of p.": probabilities[rows, targets].mean(),
         f"{yours}: you average 1 − p. The loss is −log p.": (1 - probabilities[rows, targets]).mean(),
         f"{yours}: you pick the logit of the target without normalising it: subtract logsumexp of its row.":
@@ -194,8 +204,10 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
         f"{yours}: you take the largest probability of each row, whatever the target is. Pick that of the target.":
             -logs.amax(-1).mean(),
         f"{yours}: you average over the whole vocabulary. Only the target's logarithm counts.": -logs.mean(),
-        f"{yours}: you divide by the size of the vocabulary too. Take the mean over the tokens only.": -picked.mean() / V,
-        f"{yours}: you add up the tokens and divide by the size of the vocabulary. Divide by how many tokens there are.":
+        f"{yours}: you divide by the size of the vocabulary too. Take the mean over the tokens only.":
+            -picked.mean() / V,
+        f"{yours}: you add up the tokens and divide by the size of the vocabulary. Divide by how many tokens there "
+        "are.":
             -picked.sum() / V,
         f"{yours}: you take the logarithm of the mean probability. It is the mean of the logarithms.":
             -probabilities[rows, targets].mean().log(),
@@ -218,43 +230,37 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
 def check_learning_rate(student: Student) -> None:
     """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step of some schedules.
 
-    peak · (step + 1) / warmup while step < warmup; then half a cosine from peak at step `warmup` to floor at `steps − 1`.
+    peak · (step + 1) / warmup while step < warmup; then half a cosine from peak at `warmup` to floor at `steps − 1`.
     """
-    schedules = [(20, 5, 1.0, 0.1), (20, 0, 1.0, 0.1)]
-    for _ in range(6):
+    schedules = [(20, 5, 0.5, 0.05)]
+    for _ in range(7):
         peak = random.uniform(0.001, 0.01)
         schedules.append((random.randint(12, 60), random.randint(2, 8), peak, peak * random.uniform(0.05, 0.3)))
     for steps, warmup, peak, floor in schedules:
         rates = []
         for step in range(steps):
-            rate = student("With warmup = 0 there is no warm-up: the peak comes at step 0." if warmup == 0 else "",
-                           step=step, steps=steps, warmup=warmup, peak=peak, floor=floor)
+            rate = student(step=step, steps=steps, warmup=warmup, peak=peak, floor=floor)
             if isinstance(rate, Tensor) and rate.numel() == 1:
                 rate = float(rate)
             if not isinstance(rate, (int, float)):
-                raise Mistake(f"{student.name} returns {article(rate)}; it should return one number, the rate of a step.")
+                raise Mistake(f"{student.name} returns {article(rate)}; it should return one number, the rate of a "
+                              "step.")
             rates.append(float(rate))
         look_at_rates(rates, steps, warmup, peak, floor)
 
 
-def schedule(steps: int, warmup: int, peak: float, floor: float, *, rise=None, fall=None) -> Tensor:
-    """The rates (steps,), with `rise` (share of the peak at a step) and `fall` (1 to 0, of progress at a step) to go wrong."""
-    rise = rise or (lambda step: (step + 1) / warmup)
-    fall = fall or (lambda step: (1 + math.cos(math.pi * (step - warmup) / (steps - 1 - warmup))) / 2)
-    return torch.tensor([peak * rise(step) if step < warmup else floor + (peak - floor) * fall(step)
-                         for step in range(steps)], dtype=torch.float64)
-
-
 def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floor: float) -> None:
     """Raises the mistake in the rates of one schedule, if there is one."""
-    answer, right = torch.tensor(rates, dtype=torch.float64), schedule(steps, warmup, peak, floor)
+    answer = torch.tensor(rates, dtype=torch.float64)
+    rise = peak * torch.arange(1, warmup + 1, dtype=torch.float64) / warmup
+    right = torch.cat([rise, cosine(steps, warmup, peak, floor)[warmup:]])
     if same(answer / peak, right / peak):
         return
     setting = f"with steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}"
     first, rising = right[:warmup], answer[:warmup]
     for_rising = {
         f"At step 0 your rate is 0 ({setting}): the first step would teach nothing. The warm-up is "
-        "peak · (step + 1) / warmup.": first - peak / max(1, warmup),
+        "peak · (step + 1) / warmup.": first - peak / warmup,
         f"Your warm-up never reaches the peak ({setting}): at step {warmup - 1} it should be there. "
         "Divide by warmup, not by warmup + 1.": first * warmup / (warmup + 1),
         f"There is no warm-up ({setting}): while step < warmup, the rate is peak · (step + 1) / warmup.":
@@ -264,24 +270,27 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         f"Your warm-up starts at the floor ({setting}): it is peak · (step + 1) / warmup, whatever the floor.":
             floor + (peak - floor) / peak * first,
         f"Your warm-up starts at the floor ({setting}), and at step 0 stays there: it is peak · (step + 1) / warmup.":
-            floor + (peak - floor) / peak * (first - peak / max(1, warmup)),
+            floor + (peak - floor) / peak * (first - peak / warmup),
         f"Your warm-up goes up to 1 and not to the peak ({setting}): multiply by peak.": first / peak,
     }
-    if warmup and not same(rising / peak, first / peak):
+    if not same(rising / peak, first / peak):
         accuse(rising / peak, {reason: wrong / peak for reason, wrong in for_rising.items()})
         step = int((rising - first).abs().argmax())
-        raise Mistake(f"In the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(first[step]):.4g} is "
-                      f"right ({setting}).")
+        raise Mistake(f"In the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(first[step]):.4g} "
+                      f"is right ({setting}).")
     falling, last = answer[warmup:], right[warmup:]
     progress = torch.arange(steps - warmup, dtype=torch.float64) / (steps - 1 - warmup)
     late = torch.arange(steps - warmup, dtype=torch.float64) / (steps - warmup)
     half = (1 + torch.cos(math.pi * progress)) / 2
     for_falling = {
-        f"Your cosine reaches the floor one step too late ({setting}): the last step is steps − 1, and there the rate is "
-        f"{rates[-1]:.4g}. Divide by steps − 1 − warmup.": floor + (peak - floor) * (1 + torch.cos(math.pi * late)) / 2,
-        f"Your cosine forgets the warm-up ({setting}): at step {warmup} the rate jumps from the peak to {rates[warmup]:.4g}. "
-        "Progress is (step − warmup) / (steps − 1 − warmup).": cosine(steps, 0, peak, floor)[warmup:],
-        f"Your rate falls to 0 ({setting}): the floor is forgotten, floor + (peak − floor) · half a cosine.": peak * half,
+        f"Your cosine reaches the floor one step too late ({setting}): the last step is steps − 1, and there the rate "
+        f"is {rates[-1]:.4g}. Divide by steps − 1 − warmup.":
+            floor + (peak - floor) * (1 + torch.cos(math.pi * late)) / 2,
+        f"Your cosine forgets the warm-up ({setting}): at step {warmup} the rate jumps from the peak to "
+        f"{rates[warmup]:.4g}. Progress is (step − warmup) / (steps − 1 − warmup).":
+            cosine(steps, 0, peak, floor)[warmup:],
+        f"Your rate falls to 0 ({setting}): the floor is forgotten, floor + (peak − floor) · half a cosine.":
+            peak * half,
         f"Your rate starts at peak + floor ({setting}): the cosine spans peak − floor, on top of the floor.":
             floor + peak * half,
         f"Your rate falls in a straight line ({setting}); half a cosine is gentle at both ends.":
@@ -294,14 +303,15 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         "cos(π · progress).": floor + (peak - floor) * (1 + torch.cos(2 * math.pi * progress)) / 2,
         f"You use a quarter of a cosine ({setting}), which ends in a steep fall: (1 + cos(π · progress)) / 2 is gentle "
         "at both ends.": floor + (peak - floor) * torch.cos(math.pi / 2 * progress),
-        f"Your rate stays at the peak ({setting}): after the warm-up it falls to the floor.": torch.full_like(last, peak),
+        f"Your rate stays at the peak ({setting}): after the warm-up it falls to the floor.":
+            torch.full_like(last, peak),
         f"Your rate falls at once to the floor and stays there ({setting}).": torch.full_like(last, floor),
         f"Your cosine gets degrees ({setting}): math.cos wants radians, half a turn is π.":
-            floor + (peak - floor) * (1 + torch.cos(torch.deg2rad(180 * progress) / 180 * math.pi)) / 2,
+            floor + (peak - floor) * (1 + torch.cos(180 * progress)) / 2,
         f"Your rate rises where it should fall ({setting}): 1 + cos, not 1 − cos.":
             floor + (peak - floor) * (1 - half),
-        f"Your rate is cut off at the floor ({setting}): a cosine down to 0 that stops early. Let it arrive on the last "
-        "step: floor + (peak − floor) · half a cosine.": torch.clamp(peak * half, min=floor),
+        f"Your rate is cut off at the floor ({setting}): a cosine down to 0 that stops early. Let it arrive on the "
+        "last step: floor + (peak − floor) · half a cosine.": torch.clamp(peak * half, min=floor),
         f"Your rate falls exponentially ({setting}): here it is half a cosine.":
             peak * (floor / peak) ** progress,
     }
@@ -310,12 +320,12 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         raise Mistake(f"At step {warmup} = warmup your rate is {rates[warmup]:.4g}, above the peak ({setting}). "
                       "The warm-up lasts while step < warmup, without the =.")
     step = warmup + int((falling - last).abs().argmax())
-    raise Mistake(f"After the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(right[step]):.4g} is "
-                  f"right ({setting}).")
+    raise Mistake(f"After the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(right[step]):.4g} "
+                  f"is right ({setting}).")
 
 
 def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
-    """Half a cosine over all steps, from `start` on."""
+    """Half a cosine from the peak at step `start` to the floor on the last step: (steps,), of use from `start` on."""
     progress = (torch.arange(steps, dtype=torch.float64) - start) / (steps - 1 - start)
     return floor + (peak - floor) * (1 + torch.cos(math.pi * progress)) / 2
 
@@ -353,7 +363,7 @@ def check_evaluate(student: Student) -> None:
     for trial in range(4):
         T, V = random.choice((4, 6)), 11
         model = Probe(GPTConfig(vocab_size=V, context_length=T, d_model=4, n_heads=1, d_ff=0)).train(trial != 3)
-        ids = torch.randint(V, (T * random.randint(4, 9) + random.choice((3, T)),))        # the last window may be short
+        ids = torch.randint(V, (T * random.randint(4, 9) + random.choice((3, T)),))     # the last window may be short
         n_bytes = int(len(ids) * random.uniform(1.5, 3))
         was_training = model.training
         answer = student(f"The model's context is {T} tokens: cut the text into windows.", model=model, ids=ids,
@@ -361,14 +371,14 @@ def check_evaluate(student: Student) -> None:
         if not isinstance(answer, (int, float)) and not (isinstance(answer, Tensor) and answer.numel() == 1):
             raise Mistake(f"Your loss should be one number, and is {described_loss(answer)}.")
         if model.asked_in_training:
-            raise Mistake("Your model was asked in training mode, with dropout on: every evaluation gives another, worse "
-                          "number. Call model.eval() first.")
+            raise Mistake("Your model was asked in training mode, with dropout on: every evaluation gives another, "
+                          "worse number. Call model.eval() first.")
         if model.asked_with_gradients:
             raise Mistake("Your model was asked with gradients on, which costs time and memory and is never used here. "
                           "Put the evaluation under torch.no_grad().")
         if model.training != was_training:
-            raise Mistake(f"Your model came in {mode(was_training)} mode and goes in {mode(model.training)} mode, and what "
-                          "runs next has no idea. Put it back as it was.")
+            raise Mistake(f"Your model came in {mode(was_training)} mode and goes in {mode(model.training)} mode, and "
+                          "what runs next has no idea. Put it back as it was.")
         look_at_evaluation(float(answer), model.eval(), ids, n_bytes, T)
 
 
@@ -387,7 +397,6 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
     per_byte = n / n_bytes
     windows = losses.split(T)
     whole = losses[:n // T * T]
-    inside = [window[:-1] for window in (losses[start:start + T] for start in range(0, n, T))]
     yours = f"Yours is {answer:.4f} where {right:.4f} nats per byte is right"
     unfair = torch.stack([window.mean() for window in windows]).mean()
     accuse(torch.tensor(answer, dtype=torch.float64), {reason: torch.as_tensor(wrong) for reason, wrong in {
@@ -397,10 +406,11 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
         f"{yours}: the last, shorter window is left out.": float(whole.sum()) / n_bytes,
         f"{yours}: yours is per token, and leaves out the last, shorter window.": whole.mean(),
         f"{yours}: the last target of every window is left out. Take T + 1 tokens a window: T to read, T to predict.":
-            sum(float(window.sum()) for window in inside) / n_bytes,
+            sum(float(window[:T - 1].sum()) for window in windows) / n_bytes,
         f"{yours}: you average the means of the windows, and a short one weighs as much as a long one. Add up first, "
         "divide at the end.": unfair * per_byte,
-        f"{yours}: you average the means of the windows, per token. Add up first, divide by n_bytes at the end.": unfair,
+        f"{yours}: you average the means of the windows, per token. Add up first, divide by n_bytes at the "
+        "end.": unfair,
         f"{yours}: only the first window was counted.": windows[0].mean() * per_byte,
         f"{yours}: the bytes per token are multiplied where they should divide.": total / n / per_byte,
     }.items()})
