@@ -2,7 +2,7 @@
 
     python -m minigpt.classroom.student            # notebooks/*.ipynb -> student/*.ipynb
 
-nbgrader's own ClearSolutions cuts what stands between `### BEGIN SOLUTION` and `### END SOLUTION`. The cell is unfolded,
+nbgrader's ClearSolutions cuts what stands between `### BEGIN SOLUTION` and `### END SOLUTION`. The cell is unfolded,
 its outputs are cleared, and it is tagged `raises-exception`, so that "run all" goes on after the check has said what is
 missing. The same goes for the later cells that use what the student is to write, such as those that compare it with the
 package: `dependents` finds them by the names that they use.
@@ -23,7 +23,7 @@ MAY_FAIL = "raises-exception"               # Jupyter's own tag: an error in suc
 
 def student_copy(notebook):
     """A copy of `notebook` with its solutions cut to stubs that raise NotImplementedError."""
-    from nbgrader.preprocessors import ClearSolutions       # takes a second to import, and only this needs it
+    from nbgrader.preprocessors import ClearSolutions  # nothing else needs it
 
     after = dependents(notebook)
     notebook = nbformat.from_dict(notebook)
@@ -43,7 +43,7 @@ def is_exercise(cell) -> bool:
 
 
 def dependents(notebook) -> set[str]:
-    """Ids of the cells that need a solution: they use a name that an exercise, or another such cell, was last to set."""
+    """Ids of the cells that need a solution: they use a name that an exercise, or such a cell, was last to set."""
     unsolved, found = set(), set()
     for cell in notebook.cells:
         if cell.cell_type != "code":
