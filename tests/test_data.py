@@ -104,6 +104,10 @@ The end.
 """
 
 
+def test_the_last_paragraph_needs_no_line_ending():
+    assert build.novel_blocks("Chapter 1\nThe\nend.") == ["Chapter 1", "The end."]
+
+
 def test_a_paragraph_keeps_its_lines_where_at_least_half_are_indented():
     assert build.unwrap(["one", "  two"]) == "one\ntwo"
     assert build.unwrap(["one", "  two", "three"]) == "one two three"
