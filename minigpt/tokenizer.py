@@ -71,7 +71,7 @@ class Tokenizer:
         # only a loaded .vocab has empty tokens, which are never produced, and tokens twice: then the first of them is
         self._ids = {token: i for i, token in reversed(list(enumerate(self._vocab))) if token}
         self._ranks = {pair: rank for rank, pair in enumerate(self._merges)}
-        self._lengths = sorted({len(token) for token in self._ids}, reverse=True)
+        self._lengths = _lengths_by_beginning(self._ids)
         # and only a loaded .vocab may have tokens that reach across a space
         across_spaces = method == "substring" and any(b" " in token and token != b" " for token in self._ids)
         self._words = "bytes" if across_spaces else method
@@ -140,8 +140,8 @@ class Tokenizer:
 
         Memory does not grow with the number of chunks. A chunk may end anywhere, also inside a word.
         """
-        for words in _words(chunks, self._words):
-            yield np.fromiter(self._encode_words(words), np.uint16)
+        words = _words(_pieces("chunks", chunks), self._words)
+        return (np.fromiter(self._encode_words(block), np.uint16) for block in words)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that the tokens spell; where their bytes are not valid UTF-8, it has U+FFFD ("�") instead.
@@ -174,10 +174,10 @@ class Tokenizer:
         return self._longest_matches(word) if self._method == "substring" else self._apply_merges(list(word))
 
     def _longest_matches(self, word: bytes) -> list[int]:
-        """At each place the longest token that fits. There is one look-up for each length, and a byte always fits."""
+        """At each place the longest token that fits: from long to short, is it in the vocabulary? A single byte is."""
         ids, place = [], 0
         while place < len(word):
-            for length in self._lengths:
+            for length in self._lengths.get(word[place:place + 2], (1,)):
                 token_id = self._ids.get(word[place:place + length])
                 if token_id is not None:
                     break
@@ -210,9 +210,12 @@ class Tokenizer:
         """
         vocab_size = arguments.integer("vocab_size", vocab_size, len(BYTES), LARGEST)
         method = arguments.choice("method", method, METHODS)
+        pieces = _pieces("text", text)
         if method == "bytes":
+            for _ in _blocks(pieces):       # only to refuse what is no text
+                pass
             return cls(method, BYTES)
-        counts = _count(_words([text] if isinstance(text, str) else text, method))
+        counts = _count(_words(pieces, method))
         if method == "substring":
             return cls(method, BYTES + tuple(_frequent_substrings(counts, vocab_size - len(BYTES))))
         return cls(method, *_learn_merges(counts, vocab_size))
@@ -286,6 +289,12 @@ def _words(pieces: Iterable[str], method: str) -> Iterator[list[str]]:
     yield WORDS[method].findall(held)
 
 
+def _pieces(name: str, text: str | Iterable[str]) -> Iterable[str]:
+    if not isinstance(text, Iterable):
+        raise TypeError(f"{name} must be a str or an iterable of them, not {arguments.shown(text)}")
+    return [text] if isinstance(text, str) else text
+
+
 def _blocks(pieces: Iterable[str]) -> Iterator[str]:
     """The same text in pieces that are neither tiny nor huge."""
     waiting, size = [], 0
@@ -314,6 +323,14 @@ def _count(blocks: Iterable[list[str]]) -> dict[bytes, int]:
                     break
                 counts[word] = count
     return {word.encode(): count for word, count in counts.items()}
+
+
+def _lengths_by_beginning(tokens: Iterable[bytes]) -> dict[bytes, list[int]]:
+    """For the first two bytes of a text, how long a token may be that fits there, longest first."""
+    lengths = defaultdict(lambda: {1})
+    for token in tokens:
+        lengths[token[:2]].add(len(token))
+    return {beginning: sorted(lengths[beginning], reverse=True) for beginning in lengths}
 
 
 # ---- choosing a vocabulary -------------------------------------------------------------------------------------------
