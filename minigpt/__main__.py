@@ -11,12 +11,13 @@ from pathlib import Path
 
 from minigpt import corpus, files, presets
 from minigpt.gpt import GPT
+from minigpt.model import POSITIONS
 from minigpt.progress import stop_request, with_progress_bar
 from minigpt.tokenizer import METHODS
 from minigpt.training import TrainingDiverged, TrainingState, training_loop
 
 RUN_KIND = "minigpt training run"
-SIZE = ("vocab_size", "method", "d_model", "n_heads", "n_layers", "d_ff", "context_length", "dropout")
+SIZE = ("vocab_size", "method", "d_model", "n_heads", "n_layers", "d_ff", "context_length", "dropout", "positions")
 RECIPE = ("batch_size", "learning_rate", "label_smoothing")
 
 
@@ -48,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--steps", type=int, help="train for so many steps")
     budget.add_argument("--seconds", type=float, help="train for so many seconds")
     for name in SIZE + RECIPE:
-        kind = {"method": str, "dropout": float, "learning_rate": float, "label_smoothing": float}.get(name, int)
-        train.add_argument("--" + name.replace("_", "-"), type=kind, choices=METHODS if name == "method" else None,
+        kind = {"method": str, "positions": str, "dropout": float, "learning_rate": float, "label_smoothing": float}.get(name, int)
+        train.add_argument("--" + name.replace("_", "-"), type=kind, choices={"method": METHODS, "positions": POSITIONS}.get(name),
                            help="default: the preset's")
     train.add_argument("--evaluations", type=int, default=4, help="how often the validation loss is measured (default: 4)")
     train.add_argument("--seed", type=int, default=0, help="default: 0")

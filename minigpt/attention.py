@@ -67,6 +67,25 @@ def check_activations(x, d_model: int) -> None:
         raise ValueError(f"x must be (..., {d_model}), not {tuple(x.shape)}")
 
 
+def rotations(T: int, d_head: int) -> Tensor:
+    """Rotary positions: by how much each position turns each pair of channels, as (2, T, d_head / 2) cosines and sines.
+
+    Early pairs turn fast, late ones slowly, as the hands of a clock. The product of a query and a key that were turned
+    depends on the distance between their positions alone. Source: Su et al., "RoFormer: Enhanced Transformer with Rotary
+    Position Embedding" (2021).
+    """
+    speeds = 10_000.0 ** (-torch.arange(0, d_head, 2) / d_head)    # (d_head / 2,) radians a position
+    angles = torch.arange(T)[:, None] * speeds                     # (T, d_head / 2)
+    return torch.stack([angles.cos(), angles.sin()])
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Queries or keys (..., T, d_head) turned by their positions' `rotation` (2, T, d_head / 2)."""
+    first, second = x.chunk(2, -1)                                 # a pair: channel i and channel i + d_head / 2
+    cos, sin = rotation                                            # (T, d_head / 2) each
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
 class KeyValueCache:
     """The keys and values of the tokens that one attention layer has read, so that none is computed twice.
 
@@ -117,11 +136,14 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.projection = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those that the cache holds, and join them."""
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, rotation: Tensor | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those that the cache holds, and join them.
+
+        `rotation` is for rotary positions: what `rotations` gives, for these T tokens.
+        """
         if cache is not None:
             instance("cache", cache, KeyValueCache)
-        qkv = self._heads(x)                                       # (3, B, H, T, d_head)
+        qkv = self._heads(x, rotation)                             # (3, B, H, T, d_head)
         q, keys_values = qkv[0], qkv[1:]
         read_before = 0
         if cache is not None:
@@ -135,19 +157,19 @@ class MultiHeadAttention(nn.Module):
                                              dropout_p=self.dropout if self.training else 0.0)
         return self._merge(out)
 
-    def with_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def with_weights(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same output by way of `attention`, and the weights (B, H, T, T): for pictures, and to check `forward`."""
-        q, k, v = self._heads(x)
+        q, k, v = self._heads(x, rotation)
         out, weights = attention(q, k, v, causal_mask(x.shape[1], x.device))
         return self._merge(out), weights
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def _heads(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         """(B, T, C) -> q, k, v stacked: (3, B, H, T, d_head)."""
         check_activations(x, self.qkv.in_features)
         if x.dim() != 3:
             raise ValueError(f"x must be (B, T, {self.qkv.in_features}), not {tuple(x.shape)}")
-        B, T, _ = x.shape
-        return self.qkv(x).view(B, T, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        B, T, C = x.shape
+        return self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads).permute(2, 0, 3, 1, 4)
 
     def _merge(self, out: Tensor) -> Tensor:
         """(B, H, T, d_head) -> (B, T, C)."""

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.arguments import instance, integer, number, shown
-from minigpt.attention import KeyValueCache, MultiHeadAttention, check_activations
+from minigpt.arguments import choice, instance, integer, number, shown
+from minigpt.attention import KeyValueCache, MultiHeadAttention, check_activations, rotations
+
+POSITIONS = ("learned", "rotary")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class GPTConfig:
 
     vocab_size: V, tokens in the vocabulary; context_length: the most tokens that it sees at once; d_model: C, channels
     of a token; n_heads: attention heads, must divide d_model; n_layers: blocks; d_ff: channels inside the feed-forward
-    (0 leaves it out); dropout: the share of activations set to 0 while it trains.
+    (0 leaves it out); dropout: the share of activations set to 0 while it trains; positions: "learned", a vector for each
+    place that is added to the token's, or "rotary", queries and keys turned by their place.
     """
 
     vocab_size: int = 256
@@ -33,15 +36,20 @@ class GPTConfig:
     n_layers: int = 1
     d_ff: int = 1024
     dropout: float = 0.0
+    positions: str = "learned"
 
     def __post_init__(self):
         for name, low, high in (("vocab_size", 1, 1 << 20), ("context_length", 1, 1 << 16), ("d_model", 1, 1 << 14),
                                 ("n_heads", 1, 1 << 14), ("n_layers", 0, 1000), ("d_ff", 0, 1 << 16)):
             integer(name, getattr(self, name), low, high)
         number("dropout", self.dropout, low=0, high=0.99)
+        choice("positions", self.positions, POSITIONS)
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model: {self.d_model} channels cannot be shared "
                              f"among {self.n_heads} heads")
+        if self.positions == "rotary" and self.d_model // self.n_heads % 2:
+            raise ValueError(f"positions can be 'rotary' with an even number of channels a head only, "
+                             f"not {self.d_model // self.n_heads}: change d_model or n_heads")
 
 
 class FeedForward(nn.Module):
@@ -75,16 +83,16 @@ class TransformerBlock(nn.Module):
         self.norm2 = nn.LayerNorm(config.d_model) if has_feed_forward else None
         self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout) if has_feed_forward else None
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, rotation: Tensor | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C). `cache` and `rotation` are the attention's."""
         check_activations(x, self.attention.qkv.in_features)
-        x = x + self.attention(self.norm1(x), cache)
+        x = x + self.attention(self.norm1(x), cache, rotation)
         return self._feed_forward(x)
 
-    def with_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def with_weights(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same output, and the attention weights (B, H, T, T)."""
         check_activations(x, self.attention.qkv.in_features)
-        out, weights = self.attention.with_weights(self.norm1(x))
+        out, weights = self.attention.with_weights(self.norm1(x), rotation)
         return self._feed_forward(x + out), weights
 
     def _feed_forward(self, x: Tensor) -> Tensor:
@@ -98,7 +106,12 @@ class GPTModel(nn.Module):
         super().__init__()
         self.config = instance("config", config, GPTConfig)
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.position_embedding = nn.Embedding(config.context_length, config.d_model)
+        self.position_embedding, rotation = None, None
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(config.context_length, config.d_model)
+        else:
+            rotation = rotations(config.context_length, config.d_model // config.n_heads)     # (2, T, d_head / 2)
+        self.register_buffer("rotation", rotation, persistent=False)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -113,16 +126,16 @@ class GPTModel(nn.Module):
         if cache is not None and len(instance("cache", cache, list, "a list as new_cache makes it")) != len(self.blocks):
             raise ValueError(f"cache must be for {len(self.blocks)} blocks, as new_cache makes it, not for {len(cache)}")
         start = instance("cache", cache[0], KeyValueCache, "a list as new_cache makes it").length if cache else 0
-        x = self._embed(ids, start)                                # (B, T, C)
+        x, rotation = self._embed(ids, start)                      # (B, T, C)
         for i, block in enumerate(self.blocks):
-            x = block(x, cache[i] if cache else None)              # (B, T, C)
+            x = block(x, cache[i] if cache else None, rotation)    # (B, T, C)
         return self.head(self.norm(x))                             # (B, T, V)
 
     def attention_weights(self, ids: Tensor) -> Tensor:
         """What each head of each layer looks at: (n_layers, B, n_heads, T, T)."""
-        x, weights = self._embed(ids), []
+        (x, rotation), weights = self._embed(ids), []
         for block in self.blocks:
-            x, block_weights = block.with_weights(x)
+            x, block_weights = block.with_weights(x, rotation)
             weights.append(block_weights)
         B, T = ids.shape
         return torch.stack(weights) if weights else x.new_empty(0, B, self.config.n_heads, T, T)
@@ -136,7 +149,8 @@ class GPTModel(nn.Module):
         """How many numbers training may change."""
         return sum(p.numel() for p in self.parameters())
 
-    def _embed(self, ids: Tensor, start: int = 0) -> Tensor:
+    def _embed(self, ids: Tensor, start: int = 0) -> tuple[Tensor, Tensor | None]:
+        """What the blocks read, (B, T, C), and the places' rotation where positions are rotary."""
         if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"ids must be an int64 tensor, not {shown(getattr(ids, 'dtype', ids))}")
         if ids.dim() != 2:
@@ -149,7 +163,9 @@ class GPTModel(nn.Module):
         except IndexError:
             raise ValueError(f"ids must be at least 0 and less than vocab_size = {self.config.vocab_size}, "
                              f"not {ids.min()} to {ids.max()}") from None
-        return tokens + self.position_embedding.weight[start:end]  # (B, T, C) + (T, C)
+        if self.position_embedding is None:
+            return tokens, self.rotation[:, start:end]
+        return tokens + self.position_embedding.weight[start:end], None                       # (B, T, C) + (T, C)
 
 
 def check_model(model) -> None:

@@ -7,6 +7,7 @@ besides its text, lives in a `TrainingState`, which can be written down and rest
 Losses are in nats per UTF-8 byte, so that models with different tokenizers can be compared.
 """
 
+import functools
 import math
 import statistics
 import time
@@ -32,10 +33,12 @@ CHECK_EVERY = 10      # steps between looks at the loss's value, each of which w
 class Recipe:
     """How to train, whatever the model and the text. Rates are peaks: the schedule warms up to them and decays from them.
 
-    optimizer: "adam" for every weight, or "muon" for the blocks' matrices and Adam for the rest; warmup: steps; floor: the
-    last step's rate as a share of the peak; clip: the largest norm of the gradient.
+    batches: "random" windows of the text, or "epochs", in each of which every window comes once; optimizer: "adam" for
+    every weight, or "muon" for the blocks' matrices and Adam for the rest; warmup: steps; floor: the last step's rate as a
+    share of the peak; clip: the largest norm of the gradient.
     """
 
+    batches: str = "epochs"
     optimizer: str = "muon"
     batch_size: int = 16
     learning_rate: float = 0.01
@@ -48,6 +51,7 @@ class Recipe:
     clip: float = 1.0
 
     def __post_init__(self):
+        choice("batches", self.batches, ("random", "epochs"))
         choice("optimizer", self.optimizer, ("adam", "muon"))
         integer("batch_size", self.batch_size, low=1)
         number("learning_rate", self.learning_rate, low=0, open_low=True)
@@ -115,8 +119,34 @@ def random_batch(ids, context_length: int, batch_size: int, generator: torch.Gen
     if n_starts < 1:
         raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} tokens, not {len(ids)}: "
                          "take a longer text or a shorter context")
-    starts = torch.randint(n_starts, (batch_size, 1), generator=generator)
-    windows = torch.as_tensor(ids[starts + torch.arange(context_length + 1)], dtype=torch.int64)      # (B, T + 1)
+    return _windows(ids, torch.randint(n_starts, (batch_size,), generator=generator), context_length)
+
+
+def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The batch of one `step` of a run in which every window of `ids` (N,) comes once before any comes again.
+
+    An epoch, a pass over the text, cuts it into windows from a random offset on, and takes them in random order. Nothing
+    is read twice before all is read once, which is worth about a tenth of the steps. Returns x and y as `random_batch`.
+    """
+    spare = len(ids) - 1 - context_length                           # by how much the text is longer than one window
+    n_windows = max(1, spare // context_length)                     # that fit behind any offset below context_length
+    first = step * batch_size
+    epochs = range(first // n_windows, (first + batch_size - 1) // n_windows + 1)
+    starts = torch.cat([_epoch(len(ids) - 1, context_length, n_windows, seed, epoch) for epoch in epochs])
+    return _windows(ids, starts[first % n_windows:][:batch_size], context_length)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(n_tokens: int, context_length: int, n_windows: int, seed: int, epoch: int) -> Tensor:
+    """Where the windows of one epoch begin, (n_windows,), in the order in which they are taken."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    offset = torch.randint(n_tokens - n_windows * context_length + 1, (), generator=generator)
+    return torch.randperm(n_windows, generator=generator) * context_length + offset
+
+
+def _windows(ids, starts: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
+    """The windows that begin at `starts` (B,), and for each of their tokens the one that follows: (B, T) twice."""
+    windows = torch.as_tensor(ids[starts[:, None] + torch.arange(context_length + 1)], dtype=torch.int64)      # (B, T + 1)
     return windows[:, :-1], windows[:, 1:]
 
 
@@ -359,8 +389,11 @@ def _step(state: TrainingState, ids, rate: float) -> Tensor:
     device = next(model.parameters()).device
     model.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(state.seed * 1_000_003 + state.step)       # batch and dropout: this step's own
-        x, y = random_batch(ids, model.config.context_length, recipe.batch_size)
+        torch.manual_seed(state.seed * 1_000_003 + state.step)       # random batch and dropout: this step's own
+        if recipe.batches == "random":
+            x, y = random_batch(ids, model.config.context_length, recipe.batch_size)
+        else:
+            x, y = epoch_batch(ids, model.config.context_length, recipe.batch_size, state.step, state.seed)
         logits = model(x.to(device, non_blocking=True))              # (B, T, V)
         loss = F.cross_entropy(logits.flatten(0, 1), y.to(device, non_blocking=True).flatten(),
                                label_smoothing=recipe.label_smoothing)
