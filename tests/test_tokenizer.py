@@ -215,7 +215,7 @@ def test_training_drops_rare_words_when_there_are_far_too_many(monkeypatch):
 def library_tokenizer(text, vocab_size):
     """The same tokenizer made by the `tokenizers` library, which writes bytes as visible characters.
 
-    The library breaks ties as we do, by the smaller pair of ids. Its bytes would be numbered in the order of its visible
+    The library breaks ties as we do, by the smaller pair of ids. Its bytes would be numbered in the order of those
     characters; given as special tokens, in our order, they have our ids, and nothing remains that differs.
     """
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]

@@ -1,0 +1,109 @@
+"""What holds of every tokenizer and every string: nothing is ever lost. Over 20,000 examples in each run."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from minigpt import tokenizer
+from minigpt.corpus import data_folder
+from minigpt.tokenizer import WORDS, Tokenizer
+
+# All of Unicode; and, so that long tokens, several blanks and parts of characters meet, shuffled pieces of training text.
+ANYTHING = st.text(max_size=40)
+FAMILIAR = st.lists(st.sampled_from([" the", "the", "ing", " ", "  ", "\n", "\n\n", ".", '."', "'s", "’", "truth", "Größe",
+                                     "🙂", "👩\u200d👧", "e\u0301", "שלום", "\0", "_", "12", "\x1c", "\u3000"]),
+                    max_size=12).map("".join)
+TEXTS = ANYTHING | FAMILIAR | st.tuples(ANYTHING, FAMILIAR, ANYTHING).map("".join)
+
+KINDS = [(method, size) for method in ("bpe", "substring") for size in (256, 257, 300, 1000, 4000)] + [("bytes", 256)]
+NAMES = [f"{method}-{size}" for method, size in KINDS]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=NAMES)
+def trained(request):
+    text = (data_folder() / "austen.txt").read_text(encoding="utf-8")[:60_000]
+    text += " Größe 🙂🙂 👩\u200d👧 e\u0301e\u0301 שלום \0\0  \n\n" * 50
+    return Tokenizer.train(text, request.param[1], request.param[0])
+
+
+@settings(max_examples=1600, deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 60), max_size=3))
+@example("", [])
+@example("\U0010ffff", [1])
+def test_every_string_comes_back(trained, text, cuts):
+    ids = trained.encode(text)
+    assert trained.decode(ids) == text
+    assert trained.decode_bytes(ids) == text.encode()
+    assert all(0 <= token_id < trained.vocab_size for token_id in ids)
+    # and cut anywhere into chunks, it gives the same ids
+    chunks = [text[start:stop] for start, stop in pairwise([0, *sorted(cuts), len(text) + 60])]
+    assert np.concatenate(list(trained.encode_chunks(chunks))).tolist() == ids
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_can_be_decoded_and_what_they_show_as_comes_back(trained, content):
+    assert trained.decode_bytes(content) == content             # the bytes are ids of themselves
+    text = trained.decode(content)
+    assert text == content.decode(errors="replace")
+    assert trained.decode(trained.encode(text)) == text
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_ids_can_be_decoded(trained, data):
+    ids = data.draw(st.lists(st.integers(0, trained.vocab_size - 1), max_size=20))
+    assert trained.decode_bytes(ids) == b"".join(trained.vocab[token_id] for token_id in ids)
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXTS)
+@pytest.mark.parametrize("method", WORDS)
+def test_the_words_put_together_are_the_text(method, text):
+    words = WORDS[method].findall(text)
+    assert "".join(words) == text and "" not in words
+
+
+@settings(max_examples=1000, deadline=None)
+@given(text=st.text(st.sampled_from("aB9.'_ \n\té🙂"), max_size=400), block=st.integers(1, 90),
+       step=st.integers(1, 50))
+@pytest.mark.parametrize("method", ["bpe", "substring"])
+def test_the_words_of_a_text_in_pieces_are_those_of_the_whole(method, text, block, step):
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(tokenizer, "BLOCK", block)
+        small.setitem(tokenizer.LOOK_AHEAD, "substring", 10)
+        small.setitem(tokenizer.WORDS, "substring", tokenizer.re.compile("[^ ]{1,9}| "))
+        pieces = [text[start:start + step] for start in range(0, len(text), step)]
+        blocks = list(tokenizer._words(pieces, method))
+        assert [word for words in blocks for word in words] == WORDS[method].findall(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, st.integers(256, 400), st.sampled_from(["bpe", "substring", "bytes"]), TEXTS)
+def test_whatever_it_was_trained_on_every_string_comes_back_from_what_was_saved(text, size, method, other):
+    trained = Tokenizer.train(text, size, method)
+    assert 256 <= trained.vocab_size <= size and len(set(trained.vocab)) == trained.vocab_size
+    loaded = Tokenizer.from_json(trained.to_json())
+    assert loaded == trained
+    assert loaded.decode(loaded.encode(other)) == other
+    assert loaded.encode(other) == trained.encode(other)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.binary(max_size=5), min_size=1, max_size=8), TEXTS)
+def test_with_any_reference_vocabulary_every_string_comes_back(tmp_path_factory, tokens, text):
+    path = tmp_path_factory.getbasetemp() / "any.vocab"
+    path.write_bytes(b"".join(bytes([len(token)]) + token for token in tokens))
+    loaded = Tokenizer.load(path)
+    assert loaded.vocab[:len(tokens)] == tuple(tokens)
+    assert loaded.decode(loaded.encode(text)) == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANYTHING, st.integers(0xD800, 0xDFFF), ANYTHING)
+def test_a_lone_surrogate_is_always_refused(before, surrogate, after):
+    with pytest.raises(ValueError, match=f"character {len(before)} is U\\+{surrogate:04X}"):
+        Tokenizer("bytes", tokenizer.BYTES).encode(before + chr(surrogate) + after)
