@@ -375,7 +375,7 @@ def to_html(shown) -> str:
     return shown._repr_html_()
 
 
-WIDE = {"width": "560px", "max-width": "100%"}
+WIDE = {"width": "560px", "max_width": "100%"}
 LABEL = {"description_width": "170px"}          # one width, so that sliders below each other line up
 
 
