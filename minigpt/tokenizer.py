@@ -23,7 +23,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise, repeat
-from pathlib import Path
 
 import numpy as np
 
@@ -65,8 +64,8 @@ class Tokenizer:
     def __init__(self, method: str, vocab: Iterable[bytes], merges: Iterable[tuple[int, int]] = ()):
         """From its parts. Raises ValueError where they make no tokenizer: a byte is missing, …"""
         self._method = arguments.choice("method", method, METHODS)
-        self._vocab = tuple(vocab)
-        self._merges = tuple((left, right) for left, right in merges)
+        self._vocab = _tokens(vocab)
+        self._merges = _pairs(merges)
         _check_parts(method, self._vocab, self._merges)
         # only a loaded .vocab has empty tokens, which are never produced, and tokens twice: then the first of them is
         self._ids = {token: i for i, token in reversed(list(enumerate(self._vocab))) if token}
@@ -254,7 +253,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a file for `load`. At every moment the old file or the new one is there, whole. OSError if it can't."""
-        write_atomically(path, self.to_json().encode())
+        write_atomically(arguments.path("path", path), self.to_json().encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
@@ -264,7 +263,7 @@ class Tokenizer:
         the 256 bytes that it lacks are added behind them. Raises OSError where the file can't be read, and ValueError
         that names it and says what is wrong with it.
         """
-        path = Path(path)
+        path = arguments.path("path", path)
         content = path.read_bytes()
         try:
             if path.suffix.lower() == ".vocab" and not content.startswith(b'{"'):
@@ -421,6 +420,18 @@ def _merge(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _tokens(vocab: Iterable[bytes]) -> tuple[bytes, ...]:
+    arguments.instance("vocab", vocab, Iterable, "a list of bytes")
+    return tuple(arguments.instance("vocab", token, bytes, "a list of bytes") for token in vocab)
+
+
+def _pairs(merges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    try:
+        return tuple((operator.index(left), operator.index(right)) for left, right in merges)
+    except (TypeError, ValueError):
+        raise TypeError(f"merges must be a list of pairs of ids, not {arguments.shown(merges)}") from None
 
 
 def _check_parts(method: str, vocab: tuple[bytes, ...], merges: tuple[tuple[int, int], ...]) -> None:
