@@ -200,7 +200,10 @@ def test_a_mistake_is_an_assertion_error_that_a_notebook_shows_without_a_traceba
     shell.run_cell("from minigpt.classroom.checks import check_causal_mask\n"
                    "def my_mask(T):\n    raise NotImplementedError()\n"
                    "check_causal_mask(my_mask)")
+    shell.run_cell("def my_other_mask(T):\n    mask = [T]\n    return mask[T]\n"
+                   "check_causal_mask(my_other_mask)")
     InteractiveShell.clear_instance()
     assert issubclass(Mistake, AssertionError)
-    assert len(shown) == 1 and shown[0].startswith("✗ my_mask is not written yet")
-    assert "Traceback" not in shown[0] and "framework.py" not in shown[0]
+    assert len(shown) == 2 and shown[0].startswith("✗ my_mask is not written yet")
+    assert "IndexError" in shown[1] and "The line is `return mask[T]`" in shown[1].replace("\n", " ")
+    assert not any("Traceback" in text or "framework.py" in text for text in shown)

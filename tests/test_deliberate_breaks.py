@@ -1,167 +1,102 @@
-"""The package is broken on purpose, one part at a time, and the check of that part has to notice.
+"""The package is broken on purpose, one line at a time, and the check of that part has to notice and to say what it is.
 
-So the checks that students rely on would notice the same mistakes in the finished code, and in their own.
+So the checks that students rely on would notice the same mistakes in the finished code, and in their own. Each break
+takes something out of the source of one function; one that no longer fits the source fails here, and wants a look.
 """
 
 import importlib
 import inspect
-import io
-from contextlib import redirect_stdout
+import textwrap
 
 import pytest
-import torch
-from torch import nn
-from torch.nn import functional as F
 
-import minigpt.model
-import minigpt.sampling
-import minigpt.training
+from minigpt import model, sampling, training
+from minigpt.attention import MultiHeadAttention
 from minigpt.classroom import checks
 from minigpt.model import FeedForward, GPTModel, TransformerBlock
 
-attention_module = importlib.import_module("minigpt.attention")     # `minigpt.attention` may also be the function
-
-
-def evaluate(model, ids, n_bytes):
-    return minigpt.training.evaluate(model, minigpt.training.TokenizedText(ids, n_bytes))
-
+attention = importlib.import_module("minigpt.attention")            # `minigpt.attention` may also be the function
 
 CHECKED = {
-    checks.check_causal_mask: lambda T: attention_module.causal_mask(T),
-    checks.check_attention: lambda q, k, v, mask: attention_module.attention(q, k, v, mask),
-    checks.check_feed_forward: FeedForward,
-    checks.check_block: TransformerBlock,
-    checks.check_gpt: GPTModel,
-    checks.check_batch: lambda *inputs: minigpt.training.random_batch(*inputs),
-    checks.check_learning_rate: lambda *inputs: minigpt.training.learning_rate(*inputs),
-    checks.check_evaluate: evaluate,
-    checks.check_next_token_probs: lambda *inputs: minigpt.sampling.next_token_probs(*inputs),
+    checks.check_causal_mask: lambda T: attention.causal_mask(T),
+    checks.check_attention: lambda *inputs: attention.attention(*inputs),
+    checks.check_feed_forward: lambda *sizes: model.FeedForward(*sizes),
+    checks.check_block: lambda config: model.TransformerBlock(config),
+    checks.check_gpt: lambda config: model.GPTModel(config),
+    checks.check_batch: lambda *inputs: training.random_batch(*inputs),
+    checks.check_learning_rate: lambda *inputs: training.learning_rate(*inputs),
+    checks.check_evaluate: lambda model, ids, n_bytes: training.evaluate(model, training.TokenizedText(ids, n_bytes)),
+    checks.check_next_token_probs: lambda *inputs: sampling.next_token_probs(*inputs),
+}
+
+BREAKS = {      # what is broken: owner, function, code, what it becomes, the check that notices, what it says
+    "no causal mask": (attention, "causal_mask", ".tril()", "", checks.check_causal_mask, "hides nothing"),
+    "mask has no effect": (attention, "_masked", "scores.masked_fill(~mask, float(\"-inf\"))", "scores",
+                           checks.check_attention, "The mask has no effect"),
+    "mask is not used by the layer": (MultiHeadAttention, "forward", "is_causal=read_before == 0", "is_causal=False",
+                                      checks.check_block, "the future is visible"),
+    "mask is not used by the model": (MultiHeadAttention, "forward", "is_causal=read_before == 0", "is_causal=False",
+                                      checks.check_gpt, "the future is visible"),
+    "no scale": (attention, "attention", " / q.shape[-1] ** 0.5", "", checks.check_attention,
+                 "Did you divide the scores by √d?"),
+    "no softmax": (attention, "attention", ".softmax(-1)", "", checks.check_attention, "softmax has not been applied"),
+    "no GELU": (FeedForward, "forward", "F.gelu", "", checks.check_feed_forward, "There is no GELU"),
+    "dropout in eval mode": (FeedForward, "forward", " if self.training else out", "", checks.check_block,
+                             "dropout is on outside training"),
+    "no residual around the attention": (TransformerBlock, "forward", "x = x + ", "x = ", checks.check_block,
+                                         "residual connection around the attention is missing"),
+    "no residual around the feed-forward": (TransformerBlock, "_feed_forward", "x + ", "", checks.check_block,
+                                            "residual connection around the feed-forward is missing"),
+    "no norm before the attention": (TransformerBlock, "forward", "self.norm1(x)", "x", checks.check_block,
+                                     "norm1 is never used"),
+    "no norm before the feed-forward": (TransformerBlock, "_feed_forward", "self.norm2(x)", "x", checks.check_block,
+                                        "norm2 is never used"),
+    "no final norm": (GPTModel, "forward", "self.norm(x)", "x", checks.check_gpt, "self.norm is never used"),
+    "no positions": (GPTModel, "_embed", " + self.position_embedding.weight[start:end]", "", checks.check_gpt,
+                     "The positions are missing"),
+    "no shift": (training, "_windows", "1:]", ":-1]", checks.check_batch, "Your y is x"),
+    "last window never drawn": (training, "random_batch", "randint(n_starts", "randint(max(1, n_starts - 1)",
+                                checks.check_batch, "the last window is never drawn"),
+    "warm-up starts at 0": (training, "learning_rate", "(step + 1)", "step", checks.check_learning_rate,
+                            "the first step would teach nothing"),
+    "floor one step too late": (training, "learning_rate", "steps - 1 - warmup", "steps - warmup",
+                                checks.check_learning_rate, "one step too late"),
+    "no eval mode in validation": (training, "evaluate", "model.eval()", "pass", checks.check_evaluate,
+                                   "asked in training mode"),
+    "gradients in validation": (training, "evaluate", "@torch.no_grad()", "", checks.check_evaluate,
+                                "with gradients on"),
+    "mode not put back": (training, "evaluate", "model.train(was_training)", "pass", checks.check_evaluate,
+                          "goes in eval mode"),
+    "no temperature": (sampling, "next_token_probs", " / temperature", "", checks.check_next_token_probs,
+                       "the temperature has no effect"),
+    "top-p drops the token that crosses": (sampling, "next_token_probs", "cumsum(-1) - sorted_probs", "cumsum(-1)",
+                                           checks.check_next_token_probs, "drop the token that crosses top_p"),
 }
 
 
-def test_the_package_as_it_is_passes_every_check():
-    for check, answer in CHECKED.items():
-        check(answer)
+@pytest.fixture
+def broken(monkeypatch):
+    """Replaces one piece of a function's source, in memory."""
+    def replace(owner, name: str, code: str, instead: str):
+        function = inspect.unwrap(getattr(owner, name))
+        source = textwrap.dedent(inspect.getsource(function))
+        assert source.count(code) == 1, f"{name} no longer has {code!r} exactly once: choose another break"
+        names = dict(function.__globals__)
+        exec(source.replace(code, instead), names)
+        monkeypatch.setattr(owner, name, names[name])
+    return replace
 
 
-def without_mask(patch):
-    patch.setattr(attention_module, "causal_mask", lambda T, device=None: torch.ones(T, T, dtype=torch.bool))
+@pytest.mark.parametrize("check", CHECKED, ids=lambda check: check.__name__)
+def test_the_package_as_it_is_passes_every_check(check):
+    check(CHECKED[check])
 
 
-def without_mask_in_the_fused_path(patch):
-    fused = F.scaled_dot_product_attention
-    patch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, is_causal=False, **settings: fused(q, k, v))
-
-
-def mask_that_is_ignored(patch):
-    patch.setattr(attention_module, "_masked", lambda scores, mask: scores)
-
-
-def without_scale(patch):
-    source, scale = inspect.getsource(attention_module.attention), " / q.shape[-1] ** 0.5"
-    assert scale in source
-    names = dict(vars(attention_module))
-    exec(source.replace(scale, ""), names)
-    patch.setattr(attention_module, "attention", names["attention"])
-
-
-def without_shift(patch):
-    def unshifted(ids, context_length, batch_size):
-        starts = torch.randint(len(ids) - context_length, (batch_size, 1))
-        x = ids[starts + torch.arange(context_length)]
-        return x, x
-    patch.setattr(minigpt.training, "random_batch", unshifted)
-
-
-def without_the_last_window(patch):
-    draw = torch.randint
-    patch.setattr(torch, "randint", lambda n, *rest, **settings: draw(max(1, n - 1), *rest, **settings))
-
-
-def without_first_residual(patch):
-    patch.setattr(TransformerBlock, "forward",
-                  lambda self, x, cache=None: self._feed_forward(self.attention(self.norm1(x), cache)))
-
-
-def without_second_residual(patch):
-    patch.setattr(TransformerBlock, "_feed_forward", lambda self, x: self.feed_forward(self.norm2(x)))
-
-
-def without_first_norm(patch):
-    patch.setattr(TransformerBlock, "forward",
-                  lambda self, x, cache=None: self._feed_forward(x + self.attention(x, cache)))
-
-
-def without_second_norm(patch):
-    patch.setattr(TransformerBlock, "_feed_forward", lambda self, x: x + self.feed_forward(x))
-
-
-def without_final_norm(patch):
-    def forward(self, ids, cache=None):
-        x = self._embed(ids)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x)
-    patch.setattr(GPTModel, "forward", forward)
-
-
-def without_positions(patch):
-    patch.setattr(GPTModel, "_embed", lambda self, ids, start=0: self.token_embedding(ids))
-
-
-def without_gelu(patch):
-    patch.setattr(FeedForward, "forward", lambda self, x: self.contract(self.expand(x)))
-
-
-def without_eval_mode(patch):
-    patch.setattr(nn.Module, "eval", lambda self: self)
-
-
-def without_no_grad(patch):
-    patch.setattr(minigpt.training, "evaluate", minigpt.training.evaluate.__wrapped__)
-
-
-def without_temperature(patch):
-    probs = minigpt.sampling.next_token_probs
-    patch.setattr(minigpt.sampling, "next_token_probs",
-                  lambda logits, temperature, top_k, top_p: probs(logits, min(temperature, 1.0) and 1.0, top_k, top_p))
-
-
-def floor_never_reached(patch):
-    rate = minigpt.training.learning_rate
-    patch.setattr(minigpt.training, "learning_rate",
-                  lambda step, steps, warmup, peak, floor: rate(step, steps + 1, warmup, peak, floor))
-
-
-BREAKS = [
-    (without_mask, checks.check_causal_mask, "hides nothing"),
-    (without_mask_in_the_fused_path, checks.check_block, "the future is visible"),
-    (without_mask_in_the_fused_path, checks.check_gpt, "the future is visible"),
-    (mask_that_is_ignored, checks.check_attention, "The mask has no effect"),
-    (without_scale, checks.check_attention, "Did you divide the scores by √d?"),
-    (without_shift, checks.check_batch, "Your y is x"),
-    (without_the_last_window, checks.check_batch, "the last window is never drawn"),
-    (without_first_residual, checks.check_block, "residual connection around the attention is missing"),
-    (without_second_residual, checks.check_block, "residual connection around the feed-forward is missing"),
-    (without_first_norm, checks.check_block, "norm1 is never used"),
-    (without_second_norm, checks.check_block, "norm2 is never used"),
-    (without_final_norm, checks.check_gpt, "self.norm is never used"),
-    (without_positions, checks.check_gpt, "The positions are missing"),
-    (without_gelu, checks.check_feed_forward, "There is no GELU"),
-    (without_eval_mode, checks.check_evaluate, "asked in training mode"),
-    (without_no_grad, checks.check_evaluate, "with gradients on"),
-    (without_temperature, checks.check_next_token_probs, "the temperature has no effect"),
-    (floor_never_reached, checks.check_learning_rate, "one step too late"),
-]
-
-
-@pytest.mark.parametrize(("break_it", "check", "phrase"), BREAKS,
-                         ids=[f"{break_it.__name__}-{check.__name__}" for break_it, check, _ in BREAKS])
-def test_a_broken_package_is_caught_and_the_break_is_named(break_it, check, phrase, monkeypatch):
-    with monkeypatch.context() as patch:
-        break_it(patch)
-        with pytest.raises(checks.Mistake) as caught:
-            check(CHECKED[check])
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_break_of_the_package_is_noticed_and_named(what, broken):
+    owner, name, code, instead, check, phrase = BREAKS[what]
+    broken(owner, name, code, instead)
+    with pytest.raises(checks.Mistake) as caught:
+        check(CHECKED[check])
     assert phrase in str(caught.value)
-    with redirect_stdout(io.StringIO()):
-        check(CHECKED[check])                                           # mended: green again

@@ -89,7 +89,7 @@ def with_batch_axes(T):
     return torch.ones(1, 1, T, T, dtype=torch.bool).tril()
 
 
-@wrong(check_causal_mask, "should be a tensor, and is a list")
+@wrong(check_causal_mask, "should be a tensor; what comes is a list")
 def list_of_lists(T):
     return [[j <= i for j in range(T)] for i in range(T)]
 
@@ -132,7 +132,7 @@ def not_transposed(x, n_heads):
     return x.reshape(B, T, n_heads, C // n_heads)
 
 
-@wrong(check_split_heads, "th channel")
+@wrong(check_split_heads, "one channel in")
 def interleaved(x, n_heads):
     B, T, C = x.shape
     return x.reshape(B, T, C // n_heads, n_heads).permute(0, 3, 1, 2)

@@ -105,6 +105,17 @@ class WithTanh(nn.Module):
         return self.layers[1](F.gelu(self.layers[0](x), approximate="tanh"))
 
 
+@right(check_feed_forward)
+class OfBareMatrices(nn.Module):
+    def __init__(self, d_model, d_ff):
+        super().__init__()
+        self.w1, self.b1 = nn.Parameter(torch.randn(d_model, d_ff) / 3), nn.Parameter(torch.zeros(d_ff))
+        self.w2, self.b2 = nn.Parameter(torch.randn(d_ff, d_model) / 5), nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x):
+        return F.gelu(x @ self.w1 + self.b1) @ self.w2 + self.b2
+
+
 def _feed_forward(phrase, formula):
     """Registers a feed-forward that computes `formula(x, expand, contract)`."""
     class MyFeedForward(nn.Module):
@@ -140,6 +151,16 @@ class Hidden(nn.Module):
 
     def forward(self, x):
         return self.layers[1](F.gelu(self.layers[0](x)))
+
+
+@wrong(check_feed_forward, "should have two nn.Linear")
+class SameLayerTwice(nn.Module):
+    def __init__(self, d_model, d_ff):
+        super().__init__()
+        self.linear = nn.Linear(d_model, d_model)
+
+    def forward(self, x):
+        return self.linear(F.gelu(self.linear(x)))
 
 
 @wrong(check_feed_forward, "use the d_ff that you were given")
@@ -398,7 +419,7 @@ _gpt("looked up with the ids", lambda self, ids: self.head(self.norm(self.throug
     self.token_embedding(ids) + self.position_embedding(ids % self.position_embedding.num_embeddings)))))
 _gpt("multiplied; add them", lambda self, ids: self.head(self.norm(self.through_blocks(
     self.token_embedding(ids) * self.position_embedding(torch.arange(ids.shape[1]))))))
-_gpt("it should be (B, T, vocab_size)", lambda self, ids: self.norm(self.through_blocks(self.embed(ids))))
+_gpt("right is (B, T, vocab_size)", lambda self, ids: self.norm(self.through_blocks(self.embed(ids))))
 _gpt("embedding of position 0", lambda self, ids: self.head(self.norm(self.through_blocks(
     self.token_embedding(ids) + self.position_embedding(torch.zeros_like(ids))))))
 

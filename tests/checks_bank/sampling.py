@@ -234,7 +234,7 @@ _generate("the prompt is lost", finish=lambda ids, prompt: ids[:, prompt.shape[1
 _generate("one too many", count=lambda n: n + 1)
 _generate("one too few", count=lambda n: n - 1)
 _generate("should begin with the prompt", join=lambda ids, new: torch.cat([new, ids], 1))
-_generate("and is a list", finish=lambda ids, prompt: ids[0].tolist())
+_generate("what comes is a list", finish=lambda ids, prompt: ids[0].tolist())
 
 
 @wrong(check_generate, "you cut what you keep")

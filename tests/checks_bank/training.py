@@ -48,6 +48,20 @@ def with_numpy(ids, context_length, batch_size):
     return torch.tensor(ids.numpy()[places]), torch.tensor(ids.numpy()[places + 1])
 
 
+@right(check_batch)
+def of_a_list(ids, context_length, batch_size):
+    starts = random.choices(range(len(ids) - context_length), k=batch_size)
+    return (torch.tensor([ids[start:start + context_length] for start in starts]),
+            torch.tensor([ids[start + 1:start + 1 + context_length] for start in starts]))
+
+
+@right(check_batch)
+def of_an_array(ids, context_length, batch_size):
+    windows = numpy.lib.stride_tricks.sliding_window_view(ids, context_length + 1)
+    windows = torch.from_numpy(windows[numpy.random.choice(len(windows), batch_size)])
+    return windows[:, :-1], windows[:, 1:]
+
+
 def _starts(ids, context_length, batch_size):
     return torch.randint(len(ids) - context_length, (batch_size,))[:, None] + torch.arange(context_length)
 
@@ -280,8 +294,8 @@ def _right_fall(progress, step, steps, warmup, peak, floor):
 
 _schedule("the first step would teach nothing", _right_fall, lambda step, warmup, peak, floor: peak * step / warmup)
 _schedule("never reaches the peak", _right_fall, lambda step, warmup, peak, floor: peak * (step + 1) / (warmup + 1))
-_schedule("There is no warm-up", _right_fall, lambda step, warmup, peak, floor: peak)
-_schedule("There is no warm-up", lambda progress, step, steps, warmup, peak, floor: (
+_schedule("while step < warmup, the rate is", _right_fall, lambda step, warmup, peak, floor: peak)
+_schedule("the cosine starts at step 0", lambda progress, step, steps, warmup, peak, floor: (
     floor + (peak - floor) * _half(step / (steps - 1))), until=lambda warmup: 0)
 _schedule("starts at the floor", _right_fall, lambda step, warmup, peak, floor: (
     floor + (peak - floor) * (step + 1) / warmup))

@@ -94,10 +94,11 @@ def check_split_heads(student: Student) -> None:
                 "Your shape is right, and the numbers are mixed up: reshaping straight to (B, n_heads, T, d_head) "
                 "gives head 0 the first positions and not the first channels. Reshape to (B, T, n_heads, d_head) "
                 "first, then transpose.": x.reshape(B, n_heads, T, size),
-                f"Your heads take every {n_heads}th channel. Head h should have a block of neighbours: reshape to "
-                "(B, T, n_heads, d_head), not to (B, T, d_head, n_heads).": by_position.permute(0, 3, 1, 2),
+                f"Your heads take one channel in {n_heads}, spread over all. Head h should have a block of neighbours: "
+                f"reshape to (B, T, n_heads, d_head), not to (B, T, d_head, n_heads).": by_position.permute(0, 3, 1, 2),
                 "Your heads come in reverse order: head 0 has the last channels.": right.flip(1),
-                "Your shape is right, and positions have become channels: you reshaped to (B, n_heads, d_head, T).":
+                "Your shape is right, and positions have become channels: you reshaped to (B, n_heads, d_head, T). "
+                "Reshape to (B, T, n_heads, d_head) first, then transpose.":
                     x.reshape(B, n_heads, size, T).transpose(2, 3),
                 "Every head of yours has the same channels, the first. Move on by d_head from head to head.":
                     right[:, :1].expand_as(right),

@@ -191,6 +191,8 @@ def described(value) -> str:
     """An input, short enough for a sentence."""
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    if isinstance(value, nn.Module):
+        return f"a {type(value).__name__}"
     if isinstance(value, (set, frozenset, tuple)) and len(value) > 8:
         return f"a {type(value).__name__} of {len(value)}"
     return shown(value)
@@ -199,22 +201,25 @@ def described(value) -> str:
 def article(value) -> str:
     """The type of a wrong answer: "a list", "an int"."""
     kind = type(value).__name__
+    if kind == "bytes":
+        return kind
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "float") -> Tensor:
     """`value` as a detached tensor, once it is one, of this shape and this kind ("float", "int64" or "bool")."""
+    has, holds = ("have", "hold") if what.endswith("s") else ("has", "holds")
     if not isinstance(value, Tensor):
-        raise Mistake(f"{what} should be a tensor, and is {article(value)}.")
+        raise Mistake(f"{what} should be a tensor; what comes is {article(value)}.")
     if tuple(value.shape) != shape:
         same_numbers = sorted(value.shape) == sorted(shape)
-        raise Mistake(f"{what} has shape {tuple(value.shape)}; it should be {axes} = {shape} here."
+        raise Mistake(f"{what} {has} shape {tuple(value.shape)}; right is {axes} = {shape} here."
                       + (" The sizes are right and their order is not: which two axes are swapped?"
                          if same_numbers else ""))
     right_kind = value.is_floating_point() if dtype == "float" else value.dtype == getattr(torch, dtype)
     if not right_kind:
         wanted = "floating-point numbers" if dtype == "float" else f"torch.{dtype}"
-        raise Mistake(f"{what} holds {value.dtype}; it should hold {wanted}.")
+        raise Mistake(f"{what} {holds} {value.dtype}, where {wanted} should be.")
     return value.detach()
 
 
@@ -262,9 +267,9 @@ class Try:
         return self.answer != self.right
 
 
-def first_wrong(tries: list[Try]) -> Try:
-    """The first try that went wrong: the one to show."""
-    return next(one for one in tries if one.wrong)
+def shortest_wrong(tries: list[Try]) -> Try:
+    """Of the tries that went wrong the one with the shortest input: the one to show."""
+    return min((one for one in tries if one.wrong), key=lambda one: len(one.inputs[0]))
 
 
 def explanation(tries: list[Try], suspects: dict) -> str | None:

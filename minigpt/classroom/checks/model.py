@@ -111,13 +111,15 @@ def check_feed_forward(student: Student) -> None:
             raise feed_forward_mistake(answer, right, x, hidden, expand, contract)
 
 
-def linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> tuple[nn.Linear, nn.Linear]:
-    """The two Linear layers of a student's feed-forward: the one that widens and the one that leads back."""
+def linears(name: str, module: nn.Module, d_model: int, d_ff: int):
+    """The two maps of a student's feed-forward: the one that widens and the one that leads back."""
     found = [part for part in module.modules() if isinstance(part, nn.Linear)]
     sizes = [(part.in_features, part.out_features) for part in found]
+    if not found and len(list(module.parameters())) > 1:
+        return bare_matrices(name, module, d_model, d_ff)
     if not found:
-        raise Mistake(f"{name} has no nn.Linear that training could find. Put each in an attribute of its own "
-                      "(self.expand = nn.Linear(…)) or into nn.Sequential; a plain list hides them.")
+        raise Mistake(f"{name} has no parameters that training could find. Put each nn.Linear in an attribute of its "
+                      f"own (self.expand = nn.Linear(…)) or into nn.Sequential; a plain list hides them.")
     if sorted(sizes) == sorted([(d_model, d_ff), (d_ff, d_model)]):
         return found[sizes.index((d_model, d_ff))], found[sizes.index((d_ff, d_model))]
     if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0]:
@@ -125,6 +127,18 @@ def linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> tuple[nn.L
                       "given.")
     raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> {d_model}; "
                   f"it has {', '.join(f'{before} -> {after}' for before, after in sizes)}.")
+
+
+def bare_matrices(name: str, module: nn.Module, d_model: int, d_ff: int):
+    """The same two maps where they are made of plain parameters: two matrices, first in first, and biases."""
+    matrices = [parameter for parameter in module.parameters() if parameter.dim() == 2]
+    biases = {len(parameter): parameter for parameter in module.parameters() if parameter.dim() == 1}
+    if [sorted(matrix.shape) for matrix in matrices] != [sorted((d_model, d_ff))] * 2:
+        raise Mistake(f"{name} should have two matrices, {d_model} × {d_ff} and {d_ff} × {d_model}; "
+                      f"it has {', '.join(str(tuple(matrix.shape)) for matrix in matrices) or 'none'}.")
+    expand, contract = (matrix if matrix.shape == (size, other) else matrix.T for matrix, size, other in
+                        zip(matrices, (d_model, d_ff), (d_ff, d_model), strict=True))
+    return lambda x: x @ expand + biases.get(d_ff, 0), lambda x: x @ contract + biases.get(d_model, 0)
 
 
 def steady(name: str, module: nn.Module, x: Tensor, answer: Tensor) -> None:

@@ -61,8 +61,8 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     V = logits.shape[1]
     setting = f"temperature = {temperature:.3g}, top_k = {top_k}, top_p = {top_p}"
     if isinstance(answer, Tensor) and not answer.is_floating_point():
-        raise Mistake(f"With {setting} you return ids, or whole numbers ({answer.dtype}). Return probabilities (B, V): "
-                      "greedy is a 1 on the largest logit and 0 elsewhere.")
+        raise Mistake(f"With {setting}, you return ids, or whole numbers ({answer.dtype}). Return probabilities (B, "
+                      f"V): greedy is a 1 on the largest logit and 0 elsewhere.")
     answer = tensor(answer, f"With {setting}, your result", tuple(logits.shape), "(B, V)")
     greedy = nn.functional.one_hot(logits.argmax(-1), V).float()
     if temperature == 0:
@@ -85,23 +85,23 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
         raise difference(answer, right, "With temperature = 0 all should be on the largest logit, and a probability")
     probs, plain = (logits / temperature).softmax(-1), logits.softmax(-1)
     accuse(answer, {
-        f"With {setting} you return logits: apply softmax.": logits / temperature,
-        f"With {setting} you return logits, filtered but without softmax.":
+        f"With {setting}, you return logits: apply softmax.": logits / temperature,
+        f"With {setting}, you return logits, filtered but without softmax.":
             torch.where(right > 0, logits / temperature, float("-inf")),
-        f"With {setting} your columns sum to 1, not your rows: softmax over the last axis, the vocabulary.":
+        f"With {setting}, your columns sum to 1, not your rows: softmax over the last axis, the vocabulary.":
             (logits / temperature).softmax(0),
-        f"With {setting} your probabilities are logarithms: use softmax.": probs.log(),
+        f"With {setting}, your probabilities are logarithms: use softmax.": probs.log(),
     })
     if temperature != 1:
         accuse(answer, {
-            f"With {setting} you multiply by the temperature. Divide the logits by it: a small one makes bolder "
+            f"With {setting}, you multiply by the temperature. Divide the logits by it: a small one makes bolder "
             "choices.":
                 cut((logits * temperature).softmax(-1), top_k, top_p),
-            f"With {setting} the temperature has no effect: divide the logits by it before the softmax.":
+            f"With {setting}, the temperature has no effect: divide the logits by it before the softmax.":
                 cut(plain, top_k, top_p),
-            f"With {setting} you divide the probabilities by the temperature. Divide the logits, before the softmax.":
+            f"With {setting}, you divide the probabilities by the temperature. Divide the logits, before the softmax.":
                 plain / temperature,
-            f"With {setting} the temperature has no effect: dividing probabilities by it and scaling to 1 again "
+            f"With {setting}, the temperature has no effect: dividing probabilities by it and scaling to 1 again "
             "changes nothing. Divide the logits.": plain / temperature / (plain / temperature).sum(-1, keepdim=True),
         })
     accuse_top_k(answer, logits, probs, setting, top_k, top_p)
@@ -109,15 +109,15 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     rows = answer.sum(-1)
     if not same(rows, torch.ones_like(rows)):
         row = int((rows - 1).abs().argmax())
-        raise Mistake(f"With {setting} row {row} sums to {float(rows[row]):.2f}: probabilities sum to 1."
+        raise Mistake(f"With {setting}, row {row} sums to {float(rows[row]):.2f}: probabilities sum to 1."
                       + (" What is left after filtering must be scaled up again." if top_k or top_p else ""))
-    raise Mistake(f"With {setting} row 0 keeps {int((answer[0] > 0).sum())} tokens where {int((right[0] > 0).sum())} "
+    raise Mistake(f"With {setting}, row 0 keeps {int((answer[0] > 0).sum())} tokens where {int((right[0] > 0).sum())} "
                   f"are right, and {difference(answer, right, 'a probability')}")
 
 
 def nan_mistake(answer: Tensor, logits: Tensor, setting: str, temperature: float, top_k, top_p) -> Mistake:
     """Where NaN comes from."""
-    yours = f"With {setting} your probabilities are NaN"
+    yours = f"With {setting}, your probabilities are NaN"
     if temperature == 0:
         return Mistake(f"{yours}: you divide by 0. Temperature 0 is a case of its own: all on the largest logit.")
     if top_p is not None:
@@ -146,30 +146,30 @@ def accuse_top_k(answer: Tensor, logits: Tensor, probs: Tensor, setting: str, to
     V = probs.shape[-1]
     rank = probs.argsort(descending=True).argsort()                                     # 0 for the most likely
     accuse(answer, {
-        f"With {setting} top_k has no effect: only the {top_k} largest may keep a probability.":
+        f"With {setting}, top_k has no effect: only the {top_k} largest may keep a probability.":
             cut(probs, None, top_p),
-        f"With {setting} you keep {top_k - 1} tokens: the k-th largest itself stays too (≥, not >).":
+        f"With {setting}, you keep {top_k - 1} tokens: the k-th largest itself stays too (≥, not >).":
             cut(probs, max(1, top_k - 1), top_p),
-        f"With {setting} you keep {top_k + 1} tokens, one too many.": cut(probs, top_k + 1, top_p),
-        f"With {setting} you keep the {top_k} least likely tokens. Keep the largest.":
+        f"With {setting}, you keep {top_k + 1} tokens, one too many.": cut(probs, top_k + 1, top_p),
+        f"With {setting}, you keep the {top_k} least likely tokens. Keep the largest.":
             filtered(probs, rank >= V - top_k),
-        f"With {setting} you drop the {top_k} likeliest and keep the rest: it is the other way round.":
+        f"With {setting}, you drop the {top_k} likeliest and keep the rest: it is the other way round.":
             filtered(probs, rank >= top_k),
-        f"With {setting} you keep the first {top_k} ids, whatever their logits. Keep the {top_k} largest logits.":
+        f"With {setting}, you keep the first {top_k} ids, whatever their logits. Keep the {top_k} largest logits.":
             filtered(probs, torch.arange(V) < top_k),
-        f"With {setting} row 0 sums to {float(answer[0].sum()):.2f}: what top_k leaves must be scaled up to 1 again.":
+        f"With {setting}, row 0 sums to {float(answer[0].sum()):.2f}: what top_k leaves must be scaled up to 1 again.":
             probs * (rank < top_k),
-        f"With {setting} the tokens outside top_k get a logit of 0, and exp(0) is 1: set it to -inf.":
+        f"With {setting}, the tokens outside top_k get a logit of 0, and exp(0) is 1: set it to -inf.":
             torch.where(rank < top_k, logits, 0.0).softmax(-1),
-        f"With {setting} the tokens outside top_k get a logit of 0, and exp(0) is 1. Set it to -inf.":
+        f"With {setting}, the tokens outside top_k get a logit of 0, and exp(0) is 1. Set it to -inf.":
             torch.where(rank < top_k, torch.log(probs) + torch.logsumexp(logits, -1, keepdim=True), 0.0).softmax(-1),
-        f"With {setting} you apply softmax to probabilities: set the filtered logits to -inf and apply it once.":
+        f"With {setting}, you apply softmax to probabilities: set the filtered logits to -inf and apply it once.":
             (probs * (rank < top_k)).softmax(-1),
-        f"With {setting} every row uses the threshold of row 0. Each row has its own k-th largest.":
+        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th largest.":
             filtered(probs, logits >= logits[:1].topk(top_k).values[:, -1:]),
-        f"With {setting} every row uses the threshold of row 0. Each row has its own k-th largest probability.":
+        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th largest probability.":
             filtered(probs, probs >= probs[:1].topk(top_k).values[:, -1:]),
-        f"With {setting} your probabilities are sorted. Each must stay at its token's id: scatter them back.":
+        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: scatter them back.":
             filtered(probs, rank < top_k).sort(descending=True).values,
     })
 
@@ -189,27 +189,27 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
     one_more = torch.cat([torch.ones_like(inside[:, :1]), inside[:, :-1]], -1)
     heads = torch.arange(probs.shape[-1]) == 0
     if top_p < 1:
-        accuse(answer, {f"With {setting} top_p has no effect.": cut(probs, top_k, None)})
+        accuse(answer, {f"With {setting}, top_p has no effect.": cut(probs, top_k, None)})
     accuse(answer, {
-        f"With {setting} you drop the token that crosses top_p. The set has to *reach* {top_p}: that token stays.":
+        f"With {setting}, you drop the token that crosses top_p. The set has to *reach* {top_p}: that token stays.":
             filtered(probs, back((short | heads).float())),
-        f"With {setting} you drop the token that crosses top_p, and where the first token is enough you keep none. "
+        f"With {setting}, you drop the token that crosses top_p, and where the first token is enough you keep none. "
         "That token stays.": filtered(probs, back(short.float())).nan_to_num(0.0),
-        f"With {setting} you keep one token too many: the smallest set that reaches {top_p} ends with the one that "
+        f"With {setting}, you keep one token too many: the smallest set that reaches {top_p} ends with the one that "
         "crosses it.": filtered(probs, back(one_more.float())),
-        f"With {setting} row 0 sums to {float(answer[0].sum()):.2f}: what top_p leaves must be scaled up to 1 again.":
+        f"With {setting}, row 0 sums to {float(answer[0].sum()):.2f}: what top_p leaves must be scaled up to 1 again.":
             probs * back(inside.float()),
-        f"With {setting} your probabilities are sorted. Each must stay at its token's id: scatter them back.":
+        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: scatter them back.":
             filtered(ordered, inside),
-        f"With {setting} you add up the probabilities in the order of the ids. Sort them first, the largest first.":
+        f"With {setting}, you add up the probabilities in the order of the ids. Sort them first, the largest first.":
             filtered(probs, probs.cumsum(-1) - probs < top_p),
-        f"With {setting} you add up from the least likely token. Sort the largest first.":
+        f"With {setting}, you add up from the least likely token. Sort the largest first.":
             back_ascending(probs, top_p),
-        f"With {setting} you keep the tokens that are each more likely than top_p. It is their sum that counts.":
+        f"With {setting}, you keep the tokens that are each more likely than top_p. It is their sum that counts.":
             filtered(probs, probs >= top_p),
-        f"With {setting} you keep each token above 1 − top_p. It is their sum that counts.":
+        f"With {setting}, you keep each token above 1 − top_p. It is their sum that counts.":
             filtered(probs, probs >= 1 - top_p),
-        f"With {setting} top_p is measured before the temperature. The temperature comes first.":
+        f"With {setting}, top_p is measured before the temperature. The temperature comes first.":
             filtered(probs, cut(plain, top_k, top_p) > 0),
     })
 

@@ -14,8 +14,8 @@ from minigpt.classroom.checks.framework import (
     article,
     check,
     explanation,
-    first_wrong,
     one_of,
+    shortest_wrong,
 )
 
 BYTES = [bytes([value]) for value in range(256)]
@@ -124,8 +124,8 @@ def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
 
 def longest_match_mistake(tries: list[Try]) -> Mistake:
     """Why these tokens, which do spell the texts, are not the greedy ones."""
-    text, vocab = first_wrong(tries).inputs
-    answer, right = first_wrong(tries).answer, first_wrong(tries).right
+    text, vocab = shortest_wrong(tries).inputs
+    answer, right = shortest_wrong(tries).answer, shortest_wrong(tries).right
     place = next(i for i, (one, other) in enumerate(zip(right, answer, strict=False)) if one != other)
     yours = f"Of {text} yours makes {answer}"
     reason = explanation(tries, {
@@ -170,7 +170,7 @@ def check_pair_counts(student: Student) -> None:
 
 def pair_counts_mistake(tries: list[Try]) -> Mistake:
     """Why these counts are wrong."""
-    ids, answer, right = first_wrong(tries).inputs[0], first_wrong(tries).answer, first_wrong(tries).right
+    ids, answer, right = shortest_wrong(tries).inputs[0], shortest_wrong(tries).answer, shortest_wrong(tries).right
     yours = f"Of {ids} yours makes {shown(answer)}"
     reason = explanation(tries, {
         "the last id counts as a neighbour of the first. A text is no ring: stop one before the end.":
@@ -294,8 +294,8 @@ def check_merge(student: Student) -> None:
 
 def merge_mistake(tries: list[Try]) -> Mistake:
     """Why these ids are wrong."""
-    (ids, pair, new_id), right = first_wrong(tries).inputs, first_wrong(tries).right
-    yours = f"Merging {pair} into {new_id}, yours makes {shown(first_wrong(tries).answer)} of {ids}"
+    (ids, pair, new_id), right = shortest_wrong(tries).inputs, shortest_wrong(tries).right
+    yours = f"Merging {pair} into {new_id}, yours makes {shown(shortest_wrong(tries).answer)} of {ids}"
     reason = explanation(tries, {
         "nothing was merged. Compare the pair with (ids[i], ids[i + 1]), a tuple with a tuple.": lambda ids, *_: ids,
         "it stops after the first. Go on to the end: every occurrence is merged.": merge_first,

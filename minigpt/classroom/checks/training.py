@@ -24,9 +24,12 @@ from minigpt.model import GPTConfig
 
 @check("batch: windows from every possible start, drawn at random, y one token later than x, on 71 batches")
 def check_batch(student: Student) -> None:
-    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size, context_length) int64."""
-    long = torch.randperm(5000)
-    batches = [starts_of_batch(student, long, 6, 12) for _ in range(6)]
+    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size, context_length) int64.
+
+    `ids` is an int64 tensor; a function that wants a NumPy array or a list is right too.
+    """
+    convert, long = container(student), torch.randperm(5000)
+    batches = [starts_of_batch(student, convert, long, 6, 12) for _ in range(6)]
     for starts in batches:
         steps = {second - first for first, second in zip(starts, starts[1:], strict=False)}
         if steps == {0}:
@@ -37,18 +40,29 @@ def check_batch(student: Student) -> None:
     if all(starts == batches[0] for starts in batches):
         raise Mistake("Six batches in a row are the same batch. Draw new starts at each call, and set no seed inside.")
     short = 100 + torch.randperm(10)                     # context 3: starts 0 to 6 are possible, and each must be drawn
-    drawn = {start for _ in range(64) for start in starts_of_batch(student, short, 3, 4)}
+    drawn = {start for _ in range(64) for start in starts_of_batch(student, convert, short, 3, 4)}
     look_at_starts(drawn, n_starts=7, context_length=3, length=10)
-    starts_of_batch(student, 50 + torch.randperm(6), 5, 3)                            # there is only one start
+    starts_of_batch(student, convert, 50 + torch.randperm(6), 5, 3)                            # there is only one start
 
 
-def starts_of_batch(student: Student, ids: Tensor, context_length: int, batch_size: int) -> list[int]:
+def container(student: Student):
+    """What to hand ids over in: a tensor, unless the function fails on one and takes an array or a list."""
+    for convert in (lambda ids: ids, lambda ids: ids.numpy(), lambda ids: ids.tolist()):
+        try:
+            student.answer(convert(torch.arange(1000)), 2, 2)
+            return convert
+        except Exception:
+            continue
+    return lambda ids: ids
+
+
+def starts_of_batch(student: Student, convert, ids: Tensor, context_length: int, batch_size: int) -> list[int]:
     """Where the rows of one batch start, once all else about it is right. Every id occurs once: so they are found."""
     last = len(ids) - context_length - 1
     x, y = pair(student(
         f"There are {len(ids)} ids, and a window needs context_length + 1 = {context_length + 1} of them: "
         f"the last possible start is {last}.",
-        ids=ids, context_length=context_length, batch_size=batch_size), student.name, "x, y")
+        ids=convert(ids), context_length=context_length, batch_size=batch_size), student.name, "x, y")
     shape, axes = (batch_size, context_length), "(batch_size, context_length)"
     if isinstance(y, Tensor) and tuple(y.shape) == (batch_size,):
         raise Mistake("Your y holds one token a row. Every position of x has a target, the token after it: "
@@ -256,72 +270,72 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
     right = torch.cat([rise, cosine(steps, warmup, peak, floor)[warmup:]])
     if same(answer / peak, right / peak):
         return
-    setting = f"with steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}"
+    setting = f"With steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}, "
     first, rising = right[:warmup], answer[:warmup]
     for_rising = {
-        f"At step 0 your rate is 0 ({setting}): the first step would teach nothing. The warm-up is "
+        "at step 0 your rate is 0: the first step would teach nothing. The warm-up is "
         "peak · (step + 1) / warmup.": first - peak / warmup,
-        f"Your warm-up never reaches the peak ({setting}): at step {warmup - 1} it should be there. "
+        f"your warm-up never reaches the peak: at step {warmup - 1} it should be there. "
         "Divide by warmup, not by warmup + 1.": first * warmup / (warmup + 1),
-        f"There is no warm-up ({setting}): while step < warmup, the rate is peak · (step + 1) / warmup.":
+        "there is no warm-up: while step < warmup, the rate is peak · (step + 1) / warmup.":
             torch.full_like(first, peak),
-        f"There is no warm-up ({setting}): the cosine starts at step 0.":
+        "there is no warm-up: the cosine starts at step 0.":
             cosine(steps, 0, peak, floor)[:warmup],
-        f"Your warm-up starts at the floor ({setting}): it is peak · (step + 1) / warmup, whatever the floor.":
+        "your warm-up starts at the floor: it is peak · (step + 1) / warmup, whatever the floor.":
             floor + (peak - floor) / peak * first,
-        f"Your warm-up starts at the floor ({setting}), and at step 0 stays there: it is peak · (step + 1) / warmup.":
+        "your warm-up starts at the floor, and at step 0 stays there: it is peak · (step + 1) / warmup.":
             floor + (peak - floor) / peak * (first - peak / warmup),
-        f"Your warm-up goes up to 1 and not to the peak ({setting}): multiply by peak.": first / peak,
+        "your warm-up goes up to 1 and not to the peak: multiply by peak.": first / peak,
     }
     if not same(rising / peak, first / peak):
-        accuse(rising / peak, {reason: wrong / peak for reason, wrong in for_rising.items()})
+        accuse(rising / peak, {setting + reason: wrong / peak for reason, wrong in for_rising.items()})
         step = int((rising - first).abs().argmax())
-        raise Mistake(f"In the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(first[step]):.4g} "
-                      f"is right ({setting}).")
+        raise Mistake(f"{setting}in the warm-up, at step {step}, your rate is {rates[step]:.4g} where "
+                      f"{float(first[step]):.4g} is right.")
     falling, last = answer[warmup:], right[warmup:]
     progress = torch.arange(steps - warmup, dtype=torch.float64) / (steps - 1 - warmup)
     late = torch.arange(steps - warmup, dtype=torch.float64) / (steps - warmup)
     half = (1 + torch.cos(math.pi * progress)) / 2
     for_falling = {
-        f"Your cosine reaches the floor one step too late ({setting}): the last step is steps − 1, and there the rate "
+        "your cosine reaches the floor one step too late: the last step is steps − 1, and there the rate "
         f"is {rates[-1]:.4g}. Divide by steps − 1 − warmup.":
             floor + (peak - floor) * (1 + torch.cos(math.pi * late)) / 2,
-        f"Your cosine forgets the warm-up ({setting}): at step {warmup} the rate jumps from the peak to "
+        f"your cosine forgets the warm-up: at step {warmup} the rate jumps from the peak to "
         f"{rates[warmup]:.4g}. Progress is (step − warmup) / (steps − 1 − warmup).":
             cosine(steps, 0, peak, floor)[warmup:],
-        f"Your rate falls to 0 ({setting}): the floor is forgotten, floor + (peak − floor) · half a cosine.":
+        "your rate falls to 0: the floor is forgotten, floor + (peak − floor) · half a cosine.":
             peak * half,
-        f"Your rate starts at peak + floor ({setting}): the cosine spans peak − floor, on top of the floor.":
+        "your rate starts at peak + floor: the cosine spans peak − floor, on top of the floor.":
             floor + peak * half,
-        f"Your rate falls in a straight line ({setting}); half a cosine is gentle at both ends.":
+        "your rate falls in a straight line; half a cosine is gentle at both ends.":
             floor + (peak - floor) * (1 - progress),
-        f"Your rate goes below the floor, down to {min(rates):.4g} ({setting}): cos runs from 1 to −1, "
+        f"your rate goes below the floor, down to {min(rates):.4g}: cos runs from 1 to −1, "
         "(1 + cos) / 2 from 1 to 0.": floor + (peak - floor) * torch.cos(math.pi * progress),
-        f"Your rate goes up to {max(rates):.4g}, above the peak ({setting}): halve 1 + cos.":
+        f"your rate goes up to {max(rates):.4g}, above the peak: halve 1 + cos.":
             floor + (peak - floor) * (1 + torch.cos(math.pi * progress)),
-        f"Your rate comes up again at the end ({setting}): you use a whole wave, cos(2π · progress). Half a wave is "
+        "your rate comes up again at the end: you use a whole wave, cos(2π · progress). Half a wave is "
         "cos(π · progress).": floor + (peak - floor) * (1 + torch.cos(2 * math.pi * progress)) / 2,
-        f"You use a quarter of a cosine ({setting}), which ends in a steep fall: (1 + cos(π · progress)) / 2 is gentle "
+        "you use a quarter of a cosine, which ends in a steep fall: (1 + cos(π · progress)) / 2 is gentle "
         "at both ends.": floor + (peak - floor) * torch.cos(math.pi / 2 * progress),
-        f"Your rate stays at the peak ({setting}): after the warm-up it falls to the floor.":
+        "your rate stays at the peak: after the warm-up it falls to the floor.":
             torch.full_like(last, peak),
-        f"Your rate falls at once to the floor and stays there ({setting}).": torch.full_like(last, floor),
-        f"Your cosine gets degrees ({setting}): math.cos wants radians, half a turn is π.":
+        "your rate falls at once to the floor and stays there.": torch.full_like(last, floor),
+        "your cosine gets degrees: math.cos wants radians, half a turn is π.":
             floor + (peak - floor) * (1 + torch.cos(180 * progress)) / 2,
-        f"Your rate rises where it should fall ({setting}): 1 + cos, not 1 − cos.":
+        "your rate rises where it should fall: 1 + cos, not 1 − cos.":
             floor + (peak - floor) * (1 - half),
-        f"Your rate is cut off at the floor ({setting}): a cosine down to 0 that stops early. Let it arrive on the "
+        "your rate is cut off at the floor: a cosine down to 0 that stops early. Let it arrive on the "
         "last step: floor + (peak − floor) · half a cosine.": torch.clamp(peak * half, min=floor),
-        f"Your rate falls exponentially ({setting}): here it is half a cosine.":
+        "your rate falls exponentially: here it is half a cosine.":
             peak * (floor / peak) ** progress,
     }
-    accuse(falling / peak, {reason: wrong / peak for reason, wrong in for_falling.items()})
+    accuse(falling / peak, {setting + reason: wrong / peak for reason, wrong in for_falling.items()})
     if rates[warmup] > peak * (1 + 1e-4):
-        raise Mistake(f"At step {warmup} = warmup your rate is {rates[warmup]:.4g}, above the peak ({setting}). "
+        raise Mistake(f"{setting}at step {warmup} = warmup your rate is {rates[warmup]:.4g}, above the peak. "
                       "The warm-up lasts while step < warmup, without the =.")
     step = warmup + int((falling - last).abs().argmax())
-    raise Mistake(f"After the warm-up, at step {step}, your rate is {rates[step]:.4g} where {float(right[step]):.4g} "
-                  f"is right ({setting}).")
+    raise Mistake(f"{setting}after the warm-up, at step {step}, your rate is {rates[step]:.4g} where "
+                  f"{float(right[step]):.4g} is right.")
 
 
 def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
