@@ -248,19 +248,19 @@ class GPT:
     def _from_file(cls, path, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device) -> "GPT":
         try:
             config = GPTConfig(**json.loads(metadata["config"]))
-            with torch.device("meta"):                               # shapes alone: the numbers are in the file
-                model = GPTModel(config)
-            gpt = cls(Tokenizer.from_json(metadata["tokenizer"]), model)
+            tokenizer = Tokenizer.from_json(metadata["tokenizer"])
+            with torch.device("meta"):                               # shapes alone: before memory is taken for the numbers
+                wanted = {name: tuple(tensor.shape) for name, tensor in GPTModel(config).state_dict().items()}
+            found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+            if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
+                raise ValueError(f"{wrong[0]} should be {wanted.get(wrong[0], 'absent')} "
+                                 f"and is {found.get(wrong[0], 'absent')}")
+            with torch.random.fork_rng(devices=[]):                  # the first weights are random, and nobody's loss
+                gpt = cls(tokenizer, GPTModel(config))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
-        wanted = {name: tuple(tensor.shape) for name, tensor in gpt.model.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
-            name = wrong[0]
-            raise ValueError(f"{path} does not hold the weights of its own configuration: {name} should be "
-                             f"{wanted.get(name, 'absent')} and is {found.get(name, 'absent')}")
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-        model.to(device)
+        gpt.model.load_state_dict(weights)
+        gpt.model.to(device)
         return gpt
 
     def __repr__(self) -> str:
