@@ -66,10 +66,11 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         return orthogonalise(matrices.mT).mT
     x = matrices / (1.01 * matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)      # no singular value above 1
     square = x @ x.mT                                                             # (N, rows, rows)
-    identity = torch.eye(square.shape[-1], dtype=x.dtype, device=x.device)
-    total = identity
+    total = None
     for a, b, c in COEFFICIENTS:
-        factor = a * identity + torch.baddbmm(square, square, square, beta=b, alpha=c)
-        total = factor @ total
-        square = factor @ square @ factor
+        if total is not None:
+            square = factor @ square @ factor
+        factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        total = factor if total is None else factor @ total
     return total @ x
