@@ -74,6 +74,9 @@ def rotations(T: int, d_head: int) -> Tensor:
     depends on the distance between their positions alone. Source: Su et al., "RoFormer: Enhanced Transformer with Rotary
     Position Embedding" (2021).
     """
+    integer("T", T, low=0, high=1 << 16)
+    if integer("d_head", d_head, low=2) % 2:
+        raise ValueError(f"d_head must be even, a number of pairs, not {d_head}")
     speeds = 10_000.0 ** (-torch.arange(0, d_head, 2) / d_head)    # (d_head / 2,) radians a position
     angles = torch.arange(T)[:, None] * speeds                     # (T, d_head / 2)
     return torch.stack([angles.cos(), angles.sin()])
@@ -81,6 +84,11 @@ def rotations(T: int, d_head: int) -> Tensor:
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Queries or keys (..., T, d_head) turned by their positions' `rotation` (2, T, d_head / 2)."""
+    instance("x", x, Tensor)
+    instance("rotation", rotation, Tensor)
+    if x.dim() < 2 or (2, *x.shape[-2:]) != (*rotation.shape[:-1], 2 * rotation.shape[-1]):
+        raise ValueError(f"rotation must be (2, T, d_head / 2) for x (..., T, d_head), "
+                         f"not {tuple(rotation.shape)} for {tuple(x.shape)}")
     first, second = x.chunk(2, -1)                                 # a pair: channel i and channel i + d_head / 2
     cos, sin = rotation                                            # (T, d_head / 2) each
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
@@ -169,7 +177,8 @@ class MultiHeadAttention(nn.Module):
         if x.dim() != 3:
             raise ValueError(f"x must be (B, T, {self.qkv.in_features}), not {tuple(x.shape)}")
         B, T, C = x.shape
-        return self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads).permute(2, 0, 3, 1, 4)
+        return qkv if rotation is None else torch.cat([rotate(qkv[:2], rotation), qkv[2:]])
 
     def _merge(self, out: Tensor) -> Tensor:
         """(B, H, T, d_head) -> (B, T, C)."""

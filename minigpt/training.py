@@ -110,15 +110,10 @@ def random_batch(ids, context_length: int, batch_size: int, generator: torch.Gen
     Returns x and y, both (batch_size, context_length) int64, y one token later than x. Each of the N - context_length
     possible starts is equally likely. Raises ValueError where `ids` is too short for a single window.
     """
-    _check_ids(ids)
-    integer("context_length", context_length, low=1)
-    integer("batch_size", batch_size, low=1)
+    _check_windows(ids, context_length, batch_size)
     if generator is not None:
         instance("generator", generator, torch.Generator)
     n_starts = len(ids) - context_length
-    if n_starts < 1:
-        raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} tokens, not {len(ids)}: "
-                         "take a longer text or a shorter context")
     return _windows(ids, torch.randint(n_starts, (batch_size,), generator=generator), context_length)
 
 
@@ -128,6 +123,9 @@ def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int 
     An epoch, a pass over the text, cuts it into windows from a random offset on, and takes them in random order. Nothing
     is read twice before all is read once, which is worth about a tenth of the steps. Returns x and y as `random_batch`.
     """
+    _check_windows(ids, context_length, batch_size)
+    integer("step", step, low=0)
+    integer("seed", seed, low=0, high=2 ** 32 - 1)
     spare = len(ids) - 1 - context_length                           # by how much the text is longer than one window
     n_windows = max(1, spare // context_length)                     # that fit behind any offset below context_length
     first = step * batch_size
@@ -148,6 +146,16 @@ def _windows(ids, starts: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
     """The windows that begin at `starts` (B,), and for each of their tokens the one that follows: (B, T) twice."""
     windows = torch.as_tensor(ids[starts[:, None] + torch.arange(context_length + 1)], dtype=torch.int64)      # (B, T + 1)
     return windows[:, :-1], windows[:, 1:]
+
+
+def _check_windows(ids, context_length: int, batch_size: int) -> None:
+    """Raise TypeError or ValueError unless `batch_size` windows can be cut from `ids`."""
+    _check_ids(ids)
+    integer("context_length", context_length, low=1)
+    integer("batch_size", batch_size, low=1)
+    if len(ids) <= context_length:
+        raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} tokens, not {len(ids)}: "
+                         "take a longer text or a shorter context")
 
 
 def _check_ids(ids) -> None:
