@@ -84,6 +84,8 @@ def environment(**more):
         home = os.path.join(VENV, "home")
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
             env[name] = os.path.join(home, name.lower())
+    if sys.getfilesystemencoding() != "utf-8":
+        env["PYTHONUTF8"] = "1"     # LANG=C: Python's own venv fails there in a folder with an accent in its name
     if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
         env.setdefault("PYTHONIOENCODING", ":replace")      # a console without a letter shows "?", and nothing crashes
     env.update(more)

@@ -1,0 +1,625 @@
+"""run.py, on a small copy of the project: what it installs and when, what it starts, and what it says when it can't.
+
+The copy lies in a folder whose name has a space, an accent and a letter that Windows' consoles lack. Its package needs
+nothing, so that a real `pip install` of it takes a second and no network; JupyterLab and pytest are stand-ins, modules of
+the same name that write down how they were started.
+"""
+
+import ast
+import contextlib
+import http.server
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import zipfile
+from pathlib import Path
+
+import pytest
+
+POSIX = pytest.mark.skipif(os.name == "nt", reason="sends signals as a POSIX terminal does")
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="run.py looks for a small PyTorch on Linux alone")
+
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+
+[project]
+name = "minigpt"
+version = "0.1.0"
+"""
+
+# Builds an editable wheel with the standard library alone. While a file named "wait" is there, it takes its time.
+BACKEND = '''
+import os, time, zipfile
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    while os.path.exists("wait"):
+        open("waiting", "w").close()
+        time.sleep(0.05)
+    name = "minigpt-0.1.0"
+    extras = "".join("Provides-Extra: %s\\n" % extra for extra in ("notebook", "test", "bench"))
+    needs = open("needs").read() if os.path.exists("needs") else ""
+    with zipfile.ZipFile(os.path.join(folder, name + "-py3-none-any.whl"), "w") as wheel:
+        info = name + ".dist-info/"
+        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: minigpt\\nVersion: 0.1.0\\n" + extras + needs)
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "RECORD", "")
+    return name + "-py3-none-any.whl"
+'''
+
+# Stands in for a program: adds a line to started.jsonl, prints a closing line, exits as told by a file.
+STAND_IN = '''
+import json, os, sys, time
+
+name = os.path.splitext(os.path.basename(__file__))[0]
+with open("started.jsonl", "a") as file:
+    file.write(json.dumps({"program": name, "arguments": sys.argv[1:], "environment": dict(os.environ)}) + "\\n")
+print("=== closing line of", name, " ".join(sys.argv[1:2]), "===", flush=True)
+while os.path.exists("wait"):
+    open("waiting", "w").close()
+    time.sleep(0.05)
+codes = json.load(open("codes.json")) if os.path.exists("codes.json") else {}
+sys.exit(codes.get(sys.argv[1] if len(sys.argv) > 1 else "", codes.get(name, 0)))
+'''
+
+
+class Copy:
+    """A small copy of the project, and ways to run its run.py."""
+
+    def __init__(self, folder: Path, repository: Path):
+        self.folder = folder
+        for name in ("minigpt/classroom", "matplotlib", "notebooks", "tests"):
+            (folder / name).mkdir(parents=True)
+        shutil.copy(repository / "run.py", folder)
+        files = {"pyproject.toml": PYPROJECT, "constraints.txt": "torch==2.13.0\n", "backend.py": BACKEND,
+                 "jupyterlab.py": STAND_IN, "pytest.py": STAND_IN, "benchmarks.py": STAND_IN,
+                 "minigpt/__init__.py": "", "minigpt/classroom/__init__.py": "",
+                 "minigpt/classroom/student.py": STAND_IN, "matplotlib/__init__.py": "", "matplotlib/pyplot.py": "",
+                 "notebooks/00_play.ipynb": "{}", "notebooks/01_tokenizer.ipynb": "{}"}
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    def environment(self, **more):
+        """No settings of this machine's pip, no index, and a system that knows ASCII alone."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON", "LC_"))}
+        return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "MINIGPT_TORCH_INDEX": dead_address(),
+                       "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"} | more
+
+    def start(self, *arguments, python=(sys.executable,), **more):
+        return subprocess.Popen([*python, "run.py", *arguments], cwd=self.folder, env=self.environment(**more),
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def run(self, *arguments, **more):
+        """The exit code of run.py and what it printed."""
+        child = self.start(*arguments, **more)
+        return end(child)
+
+    def started(self):
+        """What the stand-ins wrote down since the last call."""
+        path = self.folder / "started.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return [json.loads(line) for line in lines]
+
+    def module(self):
+        """This copy's run.py, imported."""
+        spec = importlib.util.spec_from_file_location("run_of_a_copy", self.folder / "run.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    @property
+    def stamp(self):
+        return self.folder / ".venv" / "minigpt-setup.json"
+
+    @contextlib.contextmanager
+    def everything_waits(self):
+        """Installations and programs wait in here; gives a function that returns once one does."""
+        (self.folder / "wait").touch()
+
+        def until_waiting():
+            until(lambda: (self.folder / "waiting").exists())
+
+        try:
+            yield until_waiting
+        finally:
+            for name in ("wait", "waiting"):
+                (self.folder / name).unlink(missing_ok=True)
+
+
+def end(child):
+    output = child.communicate(timeout=100)[0].decode("utf-8", "replace").replace("\r\n", "\n")
+    return child.returncode, output
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def dead_address():
+    """A web address where nobody answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory, repository):
+    """A copy that is set up, for real."""
+    copy = Copy(tmp_path_factory.mktemp("é ł t") / "mini gpt", repository)
+    code, output = copy.run("setup")
+    assert code == 0, output
+    return copy
+
+
+@pytest.fixture
+def bare(tmp_path, repository):
+    """A copy that is not set up."""
+    return Copy(tmp_path / "é t" / "mini gpt", repository)
+
+
+# ---- what it says before it does anything ----------------------------------------------------------------------------
+
+def test_an_old_python_is_told_so_in_a_sentence(bare):
+    code = "import runpy, sys; sys.version_info = (3, 9, 18, 'final', 0); runpy.run_path('run.py', run_name='__main__')"
+    run = subprocess.run([sys.executable, "-c", code], cwd=bare.folder, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "minigpt needs Python 3.11 or newer, and this is Python 3.9." in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_an_old_python_can_read_the_file(repository):
+    tree = ast.parse((repository / "run.py").read_text(encoding="utf-8"))
+    newer = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.AsyncFunctionDef, ast.Nonlocal, ast.YieldFrom, ast.Match)
+    for node in ast.walk(tree):
+        assert not isinstance(node, newer), f"line {node.lineno}: {type(node).__name__} is not in Python 2"
+        if isinstance(node, ast.arguments):
+            assert not node.kwonlyargs and not node.posonlyargs
+            assert not any(argument.annotation for argument in node.args)
+        if isinstance(node, ast.FunctionDef):
+            assert node.returns is None
+        if isinstance(node, ast.Raise):
+            assert node.cause is None, f"line {node.lineno}: `raise ... from` is not in Python 2"
+        if isinstance(node, (ast.List, ast.Tuple, ast.Dict)):
+            inside = node.keys if isinstance(node, ast.Dict) else node.elts
+            assert not any(part is None or isinstance(part, ast.Starred) for part in inside)
+
+
+def test_the_standard_library_is_all_it_needs(repository):
+    run = subprocess.run([sys.executable, "-I", "-S", "run.py", "--help"], cwd=repository, capture_output=True, text=True,
+                         timeout=60)
+    assert run.returncode == 0, run.stderr
+    for command in ("lab", "test", "setup", "bench", "student"):
+        assert f"run.py {command}" in run.stdout
+
+
+@pytest.mark.parametrize("console", ["cp1252", "ascii", "utf-8"])
+def test_an_unknown_command_is_named_on_every_console(bare, console):
+    code, output = bare.run("żółw🙂", PYTHONIOENCODING=console)
+    assert code == 2
+    assert "There is no command" in output and "lab, test, setup, bench, student" in output
+    assert "Traceback" not in output
+
+
+def test_setup_refuses_options_it_does_not_have(bare):
+    code, output = bare.run("setup", "--fast")
+    assert code == 1 and "setup takes no options, and was given: --fast" in output
+
+
+def test_an_incomplete_download_is_named(bare):
+    (bare.folder / "constraints.txt").unlink()
+    code, output = bare.run("setup")
+    assert code == 1 and "constraints.txt is missing beside run.py" in output
+
+
+def test_a_python_without_venv_says_what_to_install(bare):
+    (bare.folder / "ensurepip.py").write_text("raise ImportError('as on Debian without python3-venv')")
+    code, output = bare.run("setup")
+    assert code == 1 and "sudo apt install python3-venv" in output
+    assert "Traceback" not in output and not (bare.folder / ".venv").exists()
+
+
+def test_a_full_disk_is_seen_before_anything_is_made(bare, monkeypatch):
+    module = bare.module()
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**11, 10**11 - 10**9, 10**9))
+    with pytest.raises(module.Problem, match=r"1\.0 GB free, and about 3 GB are needed"):
+        module.set_up(module.LAB)
+    assert not (bare.folder / ".venv").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(bare, monkeypatch):
+    module = bare.module()
+    monkeypatch.setattr(module.os, "access", lambda path, mode: False)
+    with pytest.raises(module.Problem, match="can't be written to. Copy it to where you may write") as problem:
+        module.set_up(module.LAB)
+    assert str(bare.folder) in str(problem.value)
+
+
+@pytest.mark.parametrize("message, advice", [
+    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "The disk is full"),
+    ("OSError: [WinError 112] There is not enough space on the disk", "The disk is full"),
+    ("error: [Errno 30] Read-only file system: '/media/class'", "could not be written"),
+    ("ERROR: [WinError 5] Access is denied: 'torch_cpu.dll'\nCheck the permissions.", "Close every JupyterLab"),
+    ("HINT: This error might have occurred since this system does not have Windows Long Path support enabled.",
+     "C:\\minigpt"),
+    ("WARNING: Retrying: NewConnectionError: [Errno -3] Temporary failure in name resolution\n"
+     "ERROR: No matching distribution found for torch==2.13.0", "The package index could not be reached"),
+    ("ReadTimeoutError: Read timed out.", "The package index could not be reached"),
+    ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed'))",
+     "often a school's filter"),
+    ("ERROR: No matching distribution found for torch==2.13.0", "There is no PyTorch 2.13.0 for Python"),
+    ("OSError: [WinError 126] The specified module could not be found. Error loading c10.dll", "Visual C++"),
+])
+def test_what_the_system_complains_of_becomes_advice(bare, message, advice):
+    assert advice in bare.module().explain(message)
+
+
+def test_an_unknown_complaint_is_not_explained_away(bare):
+    assert bare.module().explain("error: something new") is None
+
+
+# ---- the set-up ------------------------------------------------------------------------------------------------------
+
+def test_a_finished_setup_is_not_done_again(copy):
+    before = copy.stamp.stat().st_mtime_ns
+    start = time.monotonic()
+    code, output = copy.run("setup")
+    assert code == 0 and "Installing" not in output
+    assert copy.stamp.stat().st_mtime_ns == before
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("name, addition", [("constraints.txt", "numpy==2.4.6\n"), ("pyproject.toml", "# a comment\n")])
+def test_a_changed_list_of_packages_is_installed(copy, name, addition):
+    path = copy.folder / name
+    before = path.read_bytes()
+    path.write_bytes(before + addition.encode())
+    try:
+        assert "Installing minigpt" in copy.run("setup")[1]
+        assert "Installing minigpt" not in copy.run("setup")[1]
+    finally:
+        path.write_bytes(before)
+
+
+def test_windows_line_endings_change_nothing(copy):
+    module = copy.module()
+    before = module.fingerprint()
+    path = copy.folder / "pyproject.toml"
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b"\n", b"\r\n"))
+    try:
+        assert module.fingerprint() == before
+    finally:
+        path.write_bytes(text)
+
+
+def test_a_folder_that_moved_or_got_another_python_is_set_up_again(copy, monkeypatch):
+    module = copy.module()
+    before = module.fingerprint()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ROOT", str(copy.folder) + "/")
+        assert module.fingerprint() != before
+    monkeypatch.setattr(module, "output_of", lambda *command: "3.99.0 (another one)")
+    assert module.fingerprint() != before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"extras": ["notebook"]}', '{"fingerprint": "x", "extras": []}'])
+def test_a_damaged_stamp_counts_as_none(copy, text):
+    module = copy.module()
+    before = copy.stamp.read_bytes()
+    copy.stamp.write_text(text)
+    try:
+        assert module.installed() == set()
+    finally:
+        copy.stamp.write_bytes(before)
+
+
+def test_more_extras_are_added_to_those_that_are_there(copy):
+    before = copy.stamp.read_bytes()
+    try:
+        assert copy.run("bench")[0] == 0
+        assert json.loads(copy.stamp.read_text())["extras"] == ["bench", "notebook", "test"]
+        assert "Installing" not in copy.run("lab")[1]
+    finally:
+        copy.stamp.write_bytes(before)
+
+
+def test_a_package_that_pip_was_killed_in_is_installed_again(copy):
+    (packages,) = {path.parent for path in (copy.folder / ".venv").rglob("site-packages/pip")}
+    whole = sorted(path.name for path in packages.glob("*.dist-info"))
+    torn = packages / "torch-2.13.0.dist-info"
+    torn.mkdir()
+    (torn / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0\n")
+    copy.module().clear_torn_packages()
+    assert sorted(path.name for path in packages.glob("*.dist-info")) == whole
+
+
+@POSIX
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
+def test_an_interrupted_setup_is_taken_up_again(copy, how):
+    copy.stamp.unlink(missing_ok=True)
+    with copy.everything_waits() as until_waiting:
+        child = copy.start("setup")
+        until_waiting()
+        os.killpg(child.pid, how)       # as a terminal does: everything that the command started gets it
+        code, output = end(child)
+    if how == signal.SIGINT:
+        assert code == 130 and "Stopped. The same command goes on from here." in output and "Traceback" not in output[-300:]
+    assert not copy.stamp.exists()
+    code, output = copy.run("setup")
+    assert code == 0 and "The set-up is complete" in output
+    assert copy.stamp.exists()
+
+
+@POSIX
+def test_being_asked_to_end_ends_what_was_started(copy):
+    with copy.everything_waits() as until_waiting:
+        child = copy.start("lab")
+        until_waiting()
+        child.terminate()               # run.py alone, as a service manager or a closed window does
+        code, _ = end(child)            # the pipe closes only when the stand-in has ended too
+    assert code == 128 + signal.SIGTERM
+    copy.started()
+
+
+def test_a_broken_environment_is_made_anew(bare):
+    (bare.folder / ".venv").mkdir()
+    (bare.folder / ".venv" / "rubbish").touch()
+    code, output = bare.run("setup")
+    assert code == 0, output
+    assert not (bare.folder / ".venv" / "rubbish").exists()
+
+
+def test_no_network_is_said_and_leaves_no_stamp(copy):
+    before = copy.stamp.read_bytes()
+    (copy.folder / "needs").write_text("Requires-Dist: a-package-that-is-not-here\n")
+    (copy.folder / "constraints.txt").write_text("torch==2.13.0\na-package-that-is-not-here==1.0\n")
+    try:
+        code, output = copy.run("setup", PIP_NO_INDEX="0", PIP_INDEX_URL=dead_address(), PIP_RETRIES="0")
+        assert code == 1
+        assert "The package index could not be reached. Check the network" in output
+        assert copy.module().installed() == set()
+    finally:
+        (copy.folder / "needs").unlink()
+        (copy.folder / "constraints.txt").write_text("torch==2.13.0\n")
+        copy.stamp.write_bytes(before)
+
+
+def test_an_installation_that_does_not_start_is_said_and_leaves_no_stamp(copy):
+    before = copy.stamp.read_bytes()
+    copy.stamp.unlink()
+    (copy.folder / "minigpt" / "__init__.py").write_text("raise OSError('[WinError 126] c10.dll')")
+    try:
+        code, output = copy.run("setup")
+        assert code == 1 and "installed but does not start" in output and "Visual C++" in output
+        assert not copy.stamp.exists()
+    finally:
+        (copy.folder / "minigpt" / "__init__.py").write_text("")
+        copy.stamp.write_bytes(before)
+
+
+# ---- the small PyTorch -----------------------------------------------------------------------------------------------
+
+def fake_torch(path):
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("torch/__init__.py", "")
+        info = "torch-2.13.0+cpu.dist-info/"
+        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0+cpu\n"
+                                          "Requires-Dist: what-that-index-does-not-have\n")
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(info + "RECORD", "")
+
+
+@contextlib.contextmanager
+def index(folder, delay=0.0):
+    """A package index on loopback that serves the wheels in `folder`; gives its address and what it was asked for."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            time.sleep(delay)
+            name = urllib.parse.unquote(self.path.rsplit("/", 1)[1])
+            links = "".join(f'<a href="/torch/{urllib.parse.quote(path.name)}">{path.name}</a>' for path in folder.iterdir())
+            body = (folder / name).read_bytes() if name else f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
+            with contextlib.suppress(OSError):          # who asked may have lost patience
+                self.send_response(200)
+                self.send_header("Content-Type", "application/octet-stream" if name else "text/html")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def laptop(copy, monkeypatch):
+    """run.py of a set-up copy, on a Linux laptop without an NVIDIA GPU and without PyTorch."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    module = copy.module()
+    monkeypatch.setattr(module, "has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
+    yield module
+    for folder in (copy.folder / ".venv").rglob("site-packages/torch*"):
+        shutil.rmtree(folder)
+
+
+def torch_version(module):
+    return module.output_of(module.PYTHON, "-c", "from importlib.metadata import version; print(version('torch'))")
+
+
+@LINUX
+def test_the_small_pytorch_is_taken_from_an_index_that_answers_and_taken_once(laptop, tmp_path, monkeypatch, capfd):
+    fake_torch(tmp_path / "torch-2.13.0+cpu-py3-none-any.whl")
+    with index(tmp_path) as (address, asked):
+        monkeypatch.setenv("MINIGPT_TORCH_INDEX", address)
+        laptop.install_cpu_torch()
+        assert torch_version(laptop) == "2.13.0+cpu"
+        asked.clear()
+        laptop.install_cpu_torch()
+        assert asked == []
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    assert laptop.pip_install("--no-deps", "torch>=2.13") == 0          # the pin torch==2.13.0 is met as it is
+    assert "already satisfied" in capfd.readouterr().out
+
+
+@LINUX
+def test_an_index_that_is_slow_is_not_waited_for(laptop, tmp_path, monkeypatch):
+    fake_torch(tmp_path / "torch-2.13.0+cpu-py3-none-any.whl")
+    monkeypatch.setattr(laptop, "PATIENCE", 0.2)
+    with index(tmp_path, delay=3) as (address, asked):
+        monkeypatch.setenv("MINIGPT_TORCH_INDEX", address)
+        start = time.monotonic()
+        laptop.install_cpu_torch()
+        assert time.monotonic() - start < 2
+        assert asked == ["/torch/"] and torch_version(laptop) is None
+
+
+@LINUX
+def test_an_index_that_refuses_is_done_without(laptop, monkeypatch, capsys):
+    monkeypatch.setenv("MINIGPT_TORCH_INDEX", dead_address())
+    laptop.install_cpu_torch()
+    assert torch_version(laptop) is None
+    assert "does not answer" in capsys.readouterr().out
+
+
+@LINUX
+def test_an_index_that_answers_with_rubbish_is_done_without(laptop, tmp_path, monkeypatch, capsys):
+    (tmp_path / "torch-2.13.0+cpu-py3-none-any.whl").write_bytes(b"a filter's page that says no")
+    with index(tmp_path) as (address, asked):
+        monkeypatch.setenv("MINIGPT_TORCH_INDEX", address)
+        laptop.install_cpu_torch()
+        assert any(path.endswith(".whl") for path in asked)
+    assert torch_version(laptop) is None
+    assert "That did not work; taking PyTorch from the usual index." in capsys.readouterr().out
+
+
+@LINUX
+def test_a_computer_with_an_nvidia_gpu_keeps_the_usual_pytorch(laptop, tmp_path, monkeypatch):
+    monkeypatch.setattr(laptop, "has_nvidia_gpu", lambda: True)
+    with index(tmp_path) as (address, asked):
+        monkeypatch.setenv("MINIGPT_TORCH_INDEX", address)
+        laptop.install_cpu_torch()
+        assert asked == []
+
+
+# ---- what it starts --------------------------------------------------------------------------------------------------
+
+def test_lab_opens_the_first_notebook_on_loopback_and_keeps_its_token(copy):
+    code, output = copy.run("lab", "--no-browser", JUPYTER_CONFIG_DIR="last-year", PYTHONPATH="elsewhere")
+    (lab,) = copy.started()
+    assert code == 0 and lab["program"] == "jupyterlab"
+    assert lab["arguments"][0] == "--ServerApp.ip=127.0.0.1"
+    assert lab["arguments"][-2:] == ["--no-browser", os.path.join("notebooks", "00_play.ipynb")]
+    assert not any("token" in argument or "password" in argument for argument in lab["arguments"])
+    environment = lab["environment"]
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "PYTHONPATH" not in environment
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
+        assert os.path.join(".venv", "home") in environment[name], f"{name} is somebody's home folder"
+
+
+def test_lab_asks_nobody_about_news(copy):
+    settings = copy.folder / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    settings.unlink()
+    assert copy.run("lab")[0] == 0
+    assert json.loads(settings.read_text()) == {
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+
+
+def test_a_lab_that_fails_speaks_of_the_port(copy):
+    (copy.folder / "codes.json").write_text('{"jupyterlab": 1}')
+    try:
+        code, output = copy.run("lab")
+    finally:
+        (copy.folder / "codes.json").unlink()
+    assert code == 1 and "run.py lab --port=9000" in output
+
+
+@POSIX
+def test_ctrl_c_is_the_way_to_leave_lab(copy):
+    with copy.everything_waits() as until_waiting:
+        child = copy.start("lab")
+        until_waiting()
+        os.killpg(child.pid, signal.SIGINT)
+        code, output = end(child)
+    assert code == 0 and 'File "' not in output.split("KeyboardInterrupt")[-1]
+
+
+def test_every_test_runs_in_order_and_the_last_lines_are_pytests_own(copy):
+    copy.started()
+    code, output = copy.run("test")
+    unit, notebooks, browser = copy.started()
+    assert code == 0
+    assert unit["arguments"][:2] == ["tests", "--ignore=tests/browser"]
+    assert unit["environment"]["OMP_NUM_THREADS"] == "1"
+    assert notebooks["arguments"][:3] == ["--nbval", "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg"]
+    assert notebooks["arguments"][-2:] == [os.path.join("notebooks", name) for name in ("00_play.ipynb", "01_tokenizer.ipynb")]
+    assert browser["arguments"][0] == "tests/browser"
+    whole = output.split("the whole")[1].splitlines()
+    assert [line.split()[:2] for line in whole[1:]] == [["unit", "passed"], ["notebooks", "passed"], ["browser", "passed"]]
+    assert all("closing line of pytest" in line for line in whole[1:])
+
+
+def test_one_failing_part_fails_the_whole_and_the_others_still_run(copy):
+    (copy.folder / "codes.json").write_text('{"--nbval": 1}')
+    try:
+        code, output = copy.run("test")
+    finally:
+        (copy.folder / "codes.json").unlink()
+    assert code == 1 and len(copy.started()) == 3
+    assert [line.split()[1] for line in output.split("the whole")[1].splitlines()[1:]] == ["passed", "FAILED", "passed"]
+
+
+def test_one_part_takes_pytests_options(copy):
+    copy.started()
+    assert copy.run("test", "browser", "--", "-k", "slider")[0] == 0
+    (browser,) = copy.started()
+    assert browser["arguments"] == ["tests/browser", "-m", "not slow", "-k", "slider"]
+
+
+@pytest.mark.parametrize("arguments, outcome", [(["-k", "tokenizer"], 0), ([], 1)])
+def test_a_part_without_tests_fails_unless_tests_were_chosen(copy, arguments, outcome):
+    (copy.folder / "codes.json").write_text('{"tests/browser": 5}')
+    try:
+        assert copy.run("test", *arguments)[0] == outcome
+    finally:
+        (copy.folder / "codes.json").unlink()
+        copy.started()
+
+
+@pytest.mark.parametrize("command, program", [("bench", "benchmarks"), ("student", "student")])
+def test_the_other_commands_start_their_modules_and_pass_their_exit_code_on(copy, command, program):
+    (copy.folder / "codes.json").write_text(json.dumps({program: 7}))
+    before = copy.stamp.read_bytes()
+    copy.started()
+    try:
+        assert copy.run(command)[0] == 7
+    finally:
+        (copy.folder / "codes.json").unlink()
+        copy.stamp.write_bytes(before)
+    assert [start["program"] for start in copy.started()] == [program]
