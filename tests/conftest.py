@@ -1,4 +1,4 @@
-"""What every test needs: one thread a process, said before torch is imported, so that tests side by side share the cores."""
+"""What every test needs: one thread a process, so that tests side by side share the cores. Said before torch starts."""
 
 import os
 from pathlib import Path

@@ -12,7 +12,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from rattler import MatchSpec
-from rattler import Version as CondaVersion
 
 # The few packages that conda-forge calls otherwise: matplotlib-base is matplotlib without a desktop's windows.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
@@ -44,7 +43,7 @@ def requirements(project, *extras):
 def match_specs(environment):
     """environment.yml's packages by name, each read as strictly as conda's own tools can."""
     specs = [MatchSpec(line, strict=True) for line in environment["dependencies"]]
-    return {spec.name.normalized if hasattr(spec.name, "normalized") else str(spec.name): spec for spec in specs}
+    return {spec.name.normalized: spec for spec in specs}
 
 
 def lowest(requirement):
@@ -63,7 +62,7 @@ def test_conda_gets_the_same_versions_as_pip(project, environment, pins):
     specs = match_specs(environment)
     for requirement in requirements(project, "notebook"):
         spec = specs[CONDA_NAMES.get(requirement.name, requirement.name)]
-        assert str(spec.version) == f">={lowest(requirement)}", f"{requirement} in pyproject.toml, {spec} in environment.yml"
+        assert str(spec.version) == f">={lowest(requirement)}", f"pyproject.toml: {requirement}, environment.yml: {spec}"
 
 
 def test_conda_takes_a_python_that_the_project_supports_and_that_binder_can_read(project, environment):
@@ -74,7 +73,7 @@ def test_conda_takes_a_python_that_the_project_supports_and_that_binder_can_read
 
 def test_everything_in_the_conda_environment_comes_from_conda_forge(environment):
     assert environment["channels"] == ["conda-forge", "nodefaults"]
-    assert all(isinstance(line, str) for line in environment["dependencies"]), "a list for pip could bring a second torch"
+    assert all(isinstance(line, str) for line in environment["dependencies"]), "a list for pip may bring a second torch"
 
 
 def test_binder_installs_the_project_without_a_second_torch(repository):
@@ -116,6 +115,6 @@ def test_continuous_integration_runs_the_command_that_people_run(repository):
 
 
 def test_the_code_passes_its_linter(repository):
-    run = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=repository, capture_output=True,
-                         text=True, encoding="utf-8", timeout=120)
+    run = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=repository,
+                         capture_output=True, text=True, encoding="utf-8", timeout=120)
     assert run.returncode == 0, run.stdout

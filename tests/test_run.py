@@ -1,8 +1,8 @@
 """run.py, on a small copy of the project: what it installs and when, what it starts, and what it says when it can't.
 
-The copy lies in a folder whose name has a space, an accent and a letter that Windows' consoles lack. Its package needs
-nothing, so that a real `pip install` of it takes a second and no network; JupyterLab and pytest are stand-ins, modules of
-the same name that write down how they were started.
+The copy lies in a folder whose name has a space, an accent and a letter that Windows' consoles lack, on a system whose
+locale is ASCII. Its package needs nothing, so that a real `pip install` of it takes a second and no network; JupyterLab
+and pytest are stand-ins, modules of the same name that write down how they were started.
 """
 
 import ast
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import urllib.parse
 import zipfile
 from pathlib import Path
@@ -25,7 +26,7 @@ from pathlib import Path
 import pytest
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="sends signals as a POSIX terminal does")
-LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="run.py looks for a small PyTorch on Linux alone")
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is one PyTorch elsewhere")
 
 PYPROJECT = """
 [build-system]
@@ -199,8 +200,8 @@ def test_an_old_python_can_read_the_file(repository):
 
 
 def test_the_standard_library_is_all_it_needs(repository):
-    run = subprocess.run([sys.executable, "-I", "-S", "run.py", "--help"], cwd=repository, capture_output=True, text=True,
-                         timeout=60)
+    run = subprocess.run([sys.executable, "-I", "-S", "run.py", "--help"], cwd=repository, capture_output=True,
+                         text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     for command in ("lab", "test", "setup", "bench", "student"):
         assert f"run.py {command}" in run.stdout
@@ -234,7 +235,7 @@ def test_a_python_without_venv_says_what_to_install(bare):
 
 def test_a_full_disk_is_seen_before_anything_is_made(bare, monkeypatch):
     module = bare.module()
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**11, 10**11 - 10**9, 10**9))
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1e9))
     with pytest.raises(module.Problem, match=r"1\.0 GB free, and about 3 GB are needed"):
         module.set_up(module.LAB)
     assert not (bare.folder / ".venv").exists()
@@ -275,11 +276,9 @@ def test_an_unknown_complaint_is_not_explained_away(bare):
 
 def test_a_finished_setup_is_not_done_again(copy):
     before = copy.stamp.stat().st_mtime_ns
-    start = time.monotonic()
     code, output = copy.run("setup")
     assert code == 0 and "Installing" not in output
     assert copy.stamp.stat().st_mtime_ns == before
-    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("name, addition", [("constraints.txt", "numpy==2.4.6\n"), ("pyproject.toml", "# a comment\n")])
@@ -316,7 +315,7 @@ def test_a_folder_that_moved_or_got_another_python_is_set_up_again(copy, monkeyp
     assert module.fingerprint() != before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"extras": ["notebook"]}', '{"fingerprint": "x", "extras": []}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"extras": ["test"]}', '{"fingerprint": "", "extras": ["test"]}'])
 def test_a_damaged_stamp_counts_as_none(copy, text):
     module = copy.module()
     before = copy.stamp.read_bytes()
@@ -357,7 +356,7 @@ def test_an_interrupted_setup_is_taken_up_again(copy, how):
         os.killpg(child.pid, how)       # as a terminal does: everything that the command started gets it
         code, output = end(child)
     if how == signal.SIGINT:
-        assert code == 130 and "Stopped. The same command goes on from here." in output and "Traceback" not in output[-300:]
+        assert code == 130 and output.endswith("\nStopped. The same command goes on from here.\n")
     assert not copy.stamp.exists()
     code, output = copy.run("setup")
     assert code == 0 and "The set-up is complete" in output
@@ -433,8 +432,9 @@ def index(folder, delay=0.0):
             asked.append(self.path)
             time.sleep(delay)
             name = urllib.parse.unquote(self.path.rsplit("/", 1)[1])
-            links = "".join(f'<a href="/torch/{urllib.parse.quote(path.name)}">{path.name}</a>' for path in folder.iterdir())
-            body = (folder / name).read_bytes() if name else f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
+            wheels = (f'<a href="/torch/{urllib.parse.quote(path.name)}">{path.name}</a>' for path in folder.iterdir())
+            page = "<!DOCTYPE html><html><body>" + "".join(wheels) + "</body></html>"
+            body = (folder / name).read_bytes() if name else page.encode()
             with contextlib.suppress(OSError):          # who asked may have lost patience
                 self.send_response(200)
                 self.send_header("Content-Type", "application/octet-stream" if name else "text/html")
@@ -491,11 +491,11 @@ def test_the_small_pytorch_is_taken_from_an_index_that_answers_and_taken_once(la
 def test_an_index_that_is_slow_is_not_waited_for(laptop, tmp_path, monkeypatch):
     fake_torch(tmp_path / "torch-2.13.0+cpu-py3-none-any.whl")
     monkeypatch.setattr(laptop, "PATIENCE", 0.2)
-    with index(tmp_path, delay=3) as (address, asked):
+    with index(tmp_path, delay=30) as (address, asked):
         monkeypatch.setenv("MINIGPT_TORCH_INDEX", address)
         start = time.monotonic()
         laptop.install_cpu_torch()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 20
         assert asked == ["/torch/"] and torch_version(laptop) is None
 
 
@@ -578,11 +578,11 @@ def test_every_test_runs_in_order_and_the_last_lines_are_pytests_own(copy):
     assert unit["arguments"][:2] == ["tests", "--ignore=tests/browser"]
     assert unit["environment"]["OMP_NUM_THREADS"] == "1"
     assert notebooks["arguments"][:3] == ["--nbval", "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg"]
-    assert notebooks["arguments"][-2:] == [os.path.join("notebooks", name) for name in ("00_play.ipynb", "01_tokenizer.ipynb")]
+    assert [Path(name).name for name in notebooks["arguments"][-2:]] == ["00_play.ipynb", "01_tokenizer.ipynb"]
     assert browser["arguments"][0] == "tests/browser"
-    whole = output.split("the whole")[1].splitlines()
-    assert [line.split()[:2] for line in whole[1:]] == [["unit", "passed"], ["notebooks", "passed"], ["browser", "passed"]]
-    assert all("closing line of pytest" in line for line in whole[1:])
+    whole = output.split("the whole")[1].splitlines()[1:]
+    assert [line.split()[:2] for line in whole] == [[part, "passed"] for part in ("unit", "notebooks", "browser")]
+    assert all("closing line of pytest" in line for line in whole)
 
 
 def test_one_failing_part_fails_the_whole_and_the_others_still_run(copy):
