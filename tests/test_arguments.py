@@ -21,6 +21,7 @@ import minigpt
 from minigpt import attention, causal_mask, corpus, gpt, model, presets, sampling, tokenizer, training
 from minigpt.__main__ import main
 from minigpt.arguments import shown
+from minigpt.attention import KeyValueCache, rotate, rotations
 
 PACKAGE = Path(minigpt.__file__).parent
 MODULES = [corpus, tokenizer, inspect.getmodule(attention), model, training, sampling, gpt, presets]
@@ -79,6 +80,8 @@ BATCH = [*ACTIVATIONS, Bad(torch.zeros(2, 4), "(2, 4)"), Bad(torch.zeros(1, 1, 2
 QKV = [None, "abc", [[0.0]], torch.zeros(1, 1, 3, 2, dtype=torch.int64), Bad(torch.zeros(3), "(3,)"),
        Bad(torch.zeros(2, 1, 3, 2), "(2, 1, 3, 2)"), Bad(torch.zeros(1, 1, 3, 5), "(1, 1, 3, 5)"),
        Bad(torch.zeros(1, 1, 3, 0), "(1, 1, 3, 0)"), Bad(torch.zeros(1, 1, 3, 2, dtype=torch.float64), "torch.float64")]
+ROTATIONS = ["abc", 5, [0.0], Bad(torch.zeros(2, 3), "(2, 3)"), Bad(torch.zeros(2, 4, 3), "(2, 4, 3)"),
+             Bad(torch.zeros(3, 3, 2), "(3, 3, 2)")]
 LOGITS = [None, "abc", [1.0], torch.tensor([1, 2]), Bad(torch.tensor(1.0), "()"), Bad(torch.zeros(2, 0), "(2, 0)"),
           Bad(torch.tensor([[0.0, math.nan]]), "nan"), Bad(torch.tensor([[0.0, math.inf]]), "inf"),
           Bad(torch.full((1, 2), -math.inf), "-inf")]
@@ -91,14 +94,13 @@ TOKENIZED = training.TokenizedText(np.arange(40, dtype=np.uint16), 40)
 RECIPE = training.Recipe(batch_size=2)
 STATE = training.TrainingState(MODEL, RECIPE)
 SIZE = {"vocab_size": 256, "method": "bytes", "d_model": 4, "n_heads": 2, "n_layers": 1, "d_ff": 4, "context_length": 8,
-        "dropout": 0.0}
+        "dropout": 0.0, "positions": "learned"}
 Gpt = minigpt.GPT.from_text(TEXT, **SIZE)
-CACHE = inspect.getmodule(attention).KeyValueCache
 
 SIZES = {"vocab_size": integers(256, 65_536, optional=True), "method": NOT_WORDS, "d_model": integers(1, 1 << 14, optional=True),
          "n_heads": [*integers(1, 1 << 14, optional=True), 3], "n_layers": integers(0, 1000, optional=True),
          "d_ff": integers(0, 1 << 16, optional=True), "context_length": integers(1, 1 << 16, optional=True),
-         "dropout": numbers(0, 0.99, optional=True)}
+         "dropout": numbers(0, 0.99, optional=True), "positions": NOT_WORDS}
 MAKING = {"preset": NOT_WORDS + [None], "seed": SEEDS_32, "device": NOT_DEVICES + [None]}
 TRAINING = {"steps": integers(1, optional=True), "seconds": numbers(0, open_low=True, optional=True),
             "text": NOT_BOOKS, "preset": NOT_WORDS + [None], "batch_size": integers(1, optional=True),
@@ -168,8 +170,12 @@ ROWS = {
                       "mask": [None, 5, [[True]], torch.ones(3, 3), Bad(torch.ones(4, 4, dtype=torch.bool), "(4, 4)"),
                                Bad(torch.zeros(3, 3, dtype=torch.bool), "none")]},
                      dict.fromkeys("qkv", "q|k|v") | {"mask": "mask"}),
-    "KeyValueCache": Row(CACHE, {"capacity": 3}, {"capacity": integers(1)}),
-    "KeyValueCache.append": Row(lambda keys_values: [(cache := CACHE(3)).append(torch.zeros(2, 1, 1, 1, 4)),
+    "rotations": Row(rotations, {"T": 3, "d_head": 4}, {"T": integers(0, 1 << 16), "d_head": [*integers(2), 3]}),
+    "rotate": Row(rotate, {"x": torch.zeros(1, 3, 4), "rotation": rotations(3, 4)},
+                  {"x": [None, "abc", [0.0], Bad(torch.zeros(4), "(4,)"), Bad(torch.zeros(1, 2, 4), "(1, 2, 4)"),
+                         Bad(torch.zeros(1, 3, 5), "(1, 3, 5)")], "rotation": ROTATIONS}, {"x": "x|rotation"}),
+    "KeyValueCache": Row(KeyValueCache, {"capacity": 3}, {"capacity": integers(1)}),
+    "KeyValueCache.append": Row(lambda keys_values: [(cache := KeyValueCache(3)).append(torch.zeros(2, 1, 1, 1, 4)),
                                                      cache.append(keys_values)],
                                 {"keys_values": torch.zeros(2, 1, 1, 2, 4)},
                                 {"keys_values": [None, 5, [1.0]] + [Bad(torch.zeros(shape), str(shape)) for shape in (
@@ -177,30 +183,30 @@ ROWS = {
     "MultiHeadAttention": Row(minigpt.MultiHeadAttention, {"d_model": 4, "n_heads": 2},
                               {"d_model": integers(1), "n_heads": [*integers(1), 3, 5], "dropout": numbers(0, 1)}),
     "MultiHeadAttention.forward": Row(minigpt.MultiHeadAttention(4, 2), {"x": torch.zeros(1, 2, 4)},
-                                      {"x": BATCH, "cache": [5, "abc", [CACHE(3)]]}),
+                                      {"x": BATCH, "cache": [5, "abc", [KeyValueCache(3)]], "rotation": ROTATIONS}),
     "MultiHeadAttention.with_weights": Row(minigpt.MultiHeadAttention(4, 2).with_weights, {"x": torch.zeros(1, 2, 4)},
-                                           {"x": BATCH}),
+                                           {"x": BATCH, "rotation": ROTATIONS}),
 
     "GPTConfig": Row(minigpt.GPTConfig, {}, {
         "vocab_size": integers(1, 1 << 20), "context_length": integers(1, 1 << 16), "d_model": integers(1, 1 << 14),
         "n_heads": [*integers(1, 1 << 14), 3], "n_layers": integers(0, 1000), "d_ff": integers(0, 1 << 16),
-        "dropout": numbers(0, 0.99)}),
+        "dropout": numbers(0, 0.99), "positions": NOT_WORDS + [None]}),
     "FeedForward": Row(minigpt.FeedForward, {"d_model": 4, "d_ff": 4},
                        {"d_model": integers(1), "d_ff": integers(1), "dropout": numbers(0, 1)}),
     "FeedForward.forward": Row(minigpt.FeedForward(4, 4), {"x": torch.zeros(1, 2, 4)}, {"x": ACTIVATIONS}),
     "TransformerBlock": Row(minigpt.TransformerBlock, {"config": CONFIG}, {"config": [None, 5, "abc", {"d_model": 4}]}),
     "TransformerBlock.forward": Row(minigpt.TransformerBlock(CONFIG), {"x": torch.zeros(1, 2, 4)},
-                                    {"x": BATCH, "cache": [5, "abc", [CACHE(3)]]}),
+                                    {"x": BATCH, "cache": [5, "abc", [KeyValueCache(3)]], "rotation": ROTATIONS}),
     "TransformerBlock.with_weights": Row(minigpt.TransformerBlock(CONFIG).with_weights, {"x": torch.zeros(1, 2, 4)},
-                                         {"x": BATCH}),
+                                         {"x": BATCH, "rotation": ROTATIONS}),
     "GPTModel": Row(minigpt.GPTModel, {"config": CONFIG}, {"config": [None, 5, "abc", {"d_model": 4}]}),
     "GPTModel.forward": Row(MODEL, {"ids": torch.zeros(1, 2, dtype=torch.int64)},
-                            {"ids": IDS, "cache": [5, "abc", Bad([], "0"), Bad([CACHE(3)] * 2, "2"), Bad([5], "5")]}),
+                            {"ids": IDS, "cache": [5, "abc", Bad([], "0"), Bad([KeyValueCache(3)] * 2, "2"), Bad([5], "5")]}),
     "GPTModel.attention_weights": Row(MODEL.attention_weights, {"ids": torch.zeros(1, 2, dtype=torch.int64)}, {"ids": IDS}),
     "GPTModel.new_cache": Row(MODEL.new_cache, {}, {}),
 
     "Recipe": Row(training.Recipe, {}, {
-        "optimizer": NOT_WORDS + [None], "batch_size": integers(1), "learning_rate": numbers(0, open_low=True),
+        "batches": NOT_WORDS + [None], "optimizer": NOT_WORDS + [None], "batch_size": integers(1), "learning_rate": numbers(0, open_low=True),
         "muon_learning_rate": numbers(0, open_low=True), "betas": [None, 5, "ab", [0.9, 0.9], (0.9,), Bad((0.9, 1.0), "1.0"),
                                                                    Bad((math.nan, 0.9), "nan"), Bad((-0.1, 0.9), "-0.1")],
         "weight_decay": numbers(0), "warmup": integers(0), "floor": numbers(0, 1), "label_smoothing": numbers(0, 0.99),
@@ -210,6 +216,9 @@ ROWS = {
     "random_batch": Row(training.random_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2},
                         {"ids": [*FLAT_IDS, Bad(torch.arange(4), "4"), Bad(torch.arange(0), "0")], "context_length": integers(1),
                          "batch_size": integers(1), "generator": [5, "abc", 0]}),
+    "epoch_batch": Row(training.epoch_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2, "step": 0},
+                       {"ids": [*FLAT_IDS, Bad(torch.arange(4), "4"), Bad(torch.arange(0), "0")],
+                        "context_length": integers(1), "batch_size": integers(1), "step": integers(0), "seed": SEEDS_32}),
     "learning_rate": Row(training.learning_rate, {"step": 1, "steps": 9, "warmup": 2, "peak": 1.0, "floor": 0.1},
                          {"step": integers(0, 8), "steps": integers(1), "warmup": integers(0),
                           "peak": numbers(0, open_low=True), "floor": numbers(0, 1)}),
@@ -344,7 +353,7 @@ OPTIONS = [
     *[(TRAIN, option, value) for option in ("--n-layers", "--d-ff", "--seed") for value in WORDS if value != "0"],
     *[(TRAIN, "--learning-rate", value) for value in WORDS],
     *[(TRAIN, option, value) for option in ("--dropout", "--label-smoothing") for value in [*WORDS, "1.5"] if value != "0"],
-    *[(TRAIN, option, value) for option in ("--method", "--preset", "--device") for value in ("nonsense", "", "7")],
+    *[(TRAIN, option, value) for option in ("--method", "--preset", "--positions", "--device") for value in ("nonsense", "", "7")],
     *[(TRAIN, "--out", value) for value in ("", ".", "nowhere/b.safetensors")],
     (TRAIN, "--n-heads", "3"), (TRAIN, "--d-model", "100000"), (TRAIN, "--vocab-size", "70000"), (TRAIN, "--seed", str(2 ** 32)),
     *[(SAMPLE, option, value) for option in ("--top-k", "--top-p") for value in WORDS],

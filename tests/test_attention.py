@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from minigpt import MultiHeadAttention, attention, causal_mask
-from minigpt.attention import KeyValueCache
+from minigpt.attention import KeyValueCache, rotate, rotations
 
 D_MODEL, N_HEADS, T = 16, 4, 8
 
@@ -160,6 +160,57 @@ def test_one_fused_matrix_without_bias_and_one_projection(layer):
 def test_heads_that_do_not_divide_the_channels_are_refused(d_model, n_heads):
     with pytest.raises(ValueError, match="n_heads must divide d_model"):
         MultiHeadAttention(d_model, n_heads)
+
+
+# Rotary positions ----------------------------------------------------------------------------------------------------
+
+def test_a_rotation_by_hand():
+    cos, sin = rotations(3, 4)
+    assert torch.allclose(cos[2], torch.tensor([math.cos(2), math.cos(0.02)]))        # the second pair turns 100 times slower
+    assert torch.allclose(sin[2], torch.tensor([math.sin(2), math.sin(0.02)]))
+    x = torch.tensor([[0.0] * 4, [1.0, 0.0, 0.0, 1.0]])
+    wanted = torch.tensor([[0.0] * 4, [math.cos(1), -math.sin(0.01), math.sin(1), math.cos(0.01)]])
+    assert torch.allclose(rotate(x, rotations(2, 4)), wanted, atol=1e-6)
+
+
+def test_a_rotation_is_a_product_of_complex_numbers_and_changes_no_length():
+    x, rotation = torch.randn(2, 3, 5, 8, dtype=torch.float64), rotations(5, 8).double()
+    turned = torch.complex(x[..., :4], x[..., 4:]) * torch.complex(*rotation)
+    assert torch.allclose(rotate(x, rotation), torch.cat([turned.real, turned.imag], -1))
+    assert torch.allclose(rotate(x, rotation).norm(dim=-1), x.norm(dim=-1))
+
+
+def test_rotated_queries_and_keys_know_their_distance_alone():
+    q, k = torch.randn(2, 1, 8)
+    turned_q, turned_k = (rotate(x.expand(30, 8), rotations(30, 8)) for x in (q, k))
+    products = turned_q @ turned_k.T
+    assert torch.allclose(products[5, 3], products[25, 23], atol=1e-5)
+    assert torch.allclose(products.diagonal(-4), products[4, 0].expand(26), atol=1e-4)
+    assert not torch.allclose(products[5, 3], products[5, 2], atol=1e-2)
+
+
+@given(pieces=st.lists(st.integers(1, T), min_size=1, max_size=T).filter(lambda sizes: sum(sizes) <= T))
+@settings(max_examples=20, deadline=None)
+def test_rotary_positions_act_in_both_paths_and_with_a_cache(pieces):
+    torch.manual_seed(0)
+    layer, x, length = MultiHeadAttention(D_MODEL, N_HEADS), stream(2, sum(pieces)), sum(pieces)
+    rotation, cache, place, outs = rotations(length, D_MODEL // N_HEADS), KeyValueCache(T), 0, []
+    q, k, v = layer.qkv(x).view(2, length, 3, N_HEADS, -1).permute(2, 0, 3, 1, 4)
+    out = F.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v, is_causal=True)
+    wanted = layer.projection(out.transpose(1, 2).flatten(2))
+    for piece in x.split(pieces, dim=1):
+        outs.append(layer(piece, cache, rotation[:, place:place + piece.shape[1]]))
+        place += piece.shape[1]
+    assert torch.allclose(torch.cat(outs, dim=1), wanted, atol=1e-5)
+    assert torch.allclose(layer(x, rotation=rotation), wanted, atol=1e-5)
+    assert torch.allclose(layer.with_weights(x, rotation)[0], wanted, atol=1e-5)
+    assert length < 3 or not torch.allclose(layer(x), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("d_head", [3, 1, 7])
+def test_an_odd_number_of_channels_cannot_be_turned(d_head):
+    with pytest.raises(ValueError, match="d_head must be"):
+        rotations(4, d_head)
 
 
 # The cache ----------------------------------------------------------------------------------------------------------

@@ -152,8 +152,9 @@ def test_equal_seeds_make_equal_models():
     assert not torch.equal(make(5).head.weight, make(6).head.weight)
 
 
-def test_a_changed_future_token_leaves_earlier_logits_bit_equal():
-    model, ids = make_varied(), random_ids()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_changed_future_token_leaves_earlier_logits_bit_equal(positions):
+    model, ids = make_varied(positions=positions), random_ids()
     before = model(ids)
     for position in range(1, 8):
         changed = ids.clone()
@@ -164,8 +165,22 @@ def test_a_changed_future_token_leaves_earlier_logits_bit_equal():
 
 
 def test_the_same_token_at_another_place_has_other_logits():
-    logits = make_varied()(torch.full((1, 8), 7))
+    logits = make_varied()(torch.full((1, 8), 7))          # with learned positions: rotary ones tell distances alone
     assert all(not torch.allclose(logits[0, i], logits[0, j], atol=1e-3) for i in range(8) for j in range(i))
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_the_order_of_the_tokens_before_matters(positions):
+    model, ids = make_varied(n_layers=1, positions=positions), torch.tensor([[1, 2, 3, 4, 5], [2, 1, 3, 4, 5]])
+    assert not torch.allclose(*model(ids)[:, -1], atol=1e-3)
+
+
+def test_rotary_positions_are_no_parameters_and_not_in_the_checkpoint():
+    learned, rotary = make(), make(positions="rotary")
+    assert learned.n_parameters - rotary.n_parameters == 8 * 16
+    assert set(learned.state_dict()) - set(rotary.state_dict()) == {"position_embedding.weight"}
+    with pytest.raises(ValueError, match="positions can be 'rotary' with an even number"):
+        GPTConfig(d_model=9, n_heads=3, positions="rotary")
 
 
 def test_sequences_of_a_batch_know_nothing_of_each_other():
@@ -184,15 +199,19 @@ def test_one_batch_overfits():
     assert loss < 0.1
 
 
-def test_the_attention_weights_of_every_layer_are_those_that_the_layer_uses():
-    model, ids = make_varied(), random_ids()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_the_attention_weights_of_every_layer_are_those_that_the_layer_uses(positions):
+    model, ids = make_varied(positions=positions), random_ids()
     weights = model.attention_weights(ids)
     assert weights.shape == (2, 2, 4, 8, 8)
     assert torch.allclose(weights.sum(-1), torch.ones(2, 2, 4, 8))
-    x = model.token_embedding(ids) + model.position_embedding.weight[:8]
+    x, rotation = model.token_embedding(ids), model.rotation
+    if positions == "learned":
+        x = x + model.position_embedding.weight[:8]
     for block, of_this_layer in zip(model.blocks, weights, strict=True):
-        assert torch.allclose(block.attention.with_weights(block.norm1(x))[1], of_this_layer, atol=1e-5)
-        x = block(x)
+        assert torch.allclose(block.attention.with_weights(block.norm1(x), rotation)[1], of_this_layer, atol=1e-5)
+        x = block(x, rotation=rotation)
+    assert torch.allclose(model.head(model.norm(x)), model(ids), atol=1e-4)
 
 
 def test_n_parameters_counts_all_of_them():
@@ -201,8 +220,9 @@ def test_n_parameters_counts_all_of_them():
     assert make().n_parameters == V * C + T * C + 2 * block + 2 * C + C * V
 
 
-def test_a_checkpoint_holds_parameters_alone():
-    model = make()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_a_checkpoint_holds_parameters_alone(positions):
+    model = make(positions=positions)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
@@ -236,7 +256,7 @@ def test_dropout_acts_in_training_and_not_in_eval():
 @given(pieces=st.lists(st.integers(1, 8), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) <= 8), seed=st.integers(0, 9))
 @settings(max_examples=40, deadline=None)
 def test_with_a_cache_any_split_of_the_prompt_gives_the_logits_of_the_whole(pieces, seed):
-    model, ids = make_varied(seed), random_ids(2, sum(pieces), seed=seed)
+    model, ids = make_varied(seed, positions=("learned", "rotary")[seed % 2]), random_ids(2, sum(pieces), seed=seed)
     cache = model.new_cache()
     logits = torch.cat([model(piece, cache) for piece in ids.split(pieces, dim=1)], dim=1)
     assert torch.allclose(logits, model(ids), atol=1e-4)

@@ -219,13 +219,14 @@ def naive_ids(model, ids, n, temperature, seed):
 
 
 @given(length=st.integers(1, 30), context_length=st.integers(1, 9), n_layers=st.integers(0, 2), seed=st.integers(0, 5),
-       temperature=st.sampled_from([0, 0.7]))
-@example(length=3, context_length=8, n_layers=0, seed=0, temperature=0.7)       # no layer, nothing to remember
-@example(length=8, context_length=8, n_layers=2, seed=0, temperature=0)         # a full window
-@example(length=30, context_length=1, n_layers=2, seed=0, temperature=0)
+       temperature=st.sampled_from([0, 0.7]), positions=st.sampled_from(["learned", "rotary"]))
+@example(length=3, context_length=8, n_layers=0, seed=0, temperature=0.7, positions="learned")     # nothing to remember
+@example(length=8, context_length=8, n_layers=2, seed=0, temperature=0, positions="rotary")        # a full window
+@example(length=30, context_length=1, n_layers=2, seed=0, temperature=0, positions="learned")
 @settings(max_examples=20, deadline=None)
-def test_with_the_cache_and_without_it_the_ids_are_those_of_the_rule(length, context_length, n_layers, seed, temperature):
-    model = make(seed, context_length=context_length, n_layers=n_layers)
+def test_with_the_cache_and_without_it_the_ids_are_those_of_the_rule(length, context_length, n_layers, seed, temperature,
+                                                                          positions):
+    model = make(seed, context_length=context_length, n_layers=n_layers, positions=positions)
     prompt = [(7 * i * i) % 256 for i in range(length)]
     wanted = list(naive_ids(model, prompt, 20, temperature, seed))
     for use_cache in (True, False):
@@ -357,7 +358,8 @@ def test_any_bytes_stream_as_what_they_decode_to_but_for_an_unfinished_end(conte
     gpt = GPT(Tokenizer.train("", 256, "bytes"), STILL)
     pieces = list(gpt._pieces(iter(content)))
     text, whole = "".join(pieces), content.decode("utf-8", errors="replace")
-    assert whole == text or (whole.startswith(text) and whole[len(text):] == "\ufffd")
+    unfinished = whole.removeprefix(text)              # of the bytes that are held back, at most 3, each may be one of these
+    assert whole.startswith(text) and unfinished in ("", "\ufffd", "\ufffd" * 2, "\ufffd" * 3)
     assert all(pieces)
 
 
