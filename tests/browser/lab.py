@@ -240,7 +240,7 @@ class Cell:
 
     def text(self) -> str:
         """What the output says to a reader."""
-        return self.output.inner_text()
+        return "\n".join(self.output.locator(".jp-OutputArea-output").all_inner_texts())
 
     def alt_texts(self) -> list[str]:
         return [image.get_attribute("alt") for image in self.output.locator("img").all()]

@@ -1,0 +1,118 @@
+"""The parts that every notebook uses, in a real JupyterLab: a small notebook of its own, moved as a student would."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+CELLS = {
+    "title": "# A small notebook",
+    "imports": "from minigpt.classroom import *\nfrom minigpt.classroom.widgets import typed",
+    "choose": "predict('scale', 'How large?', {'1': 'One entry.', '8': True, '64': 'The variance.'}, why='The root.')",
+    "type": "predict('count', 'How many?', number=100, tempting={55: 'With the mask.'}, why='10 × 10.')",
+    "bars": """def draw(n, twice):
+    return bars(["n"], [n * (2 if twice else 1)], limit=30, alt=f"a bar of length {n * (2 if twice else 1)}")
+Explorer(draw, {"n": slider("n", 3, 0, 9), "twice": checkbox("twice", False)})""",
+    "words": """def echo(text, times):
+    return typed(text * times)
+Explorer(echo, {"text": text_box("text", "abc"), "times": chooser("times", 1, [1, 2, 3])}, wait=0.05)""",
+    "failing": "Explorer(lambda n: f'<p>{12 // n}</p>', {'n': slider('n', 3, 0, 9)})",
+    "hints": "hints('key', 'first hint', 'second hint')",
+}
+
+
+@pytest.fixture(scope="module")
+def small(server):
+    cells = [(new_markdown_cell if name == "title" else new_code_cell)(source) for name, source in CELLS.items()]
+    for cell, name in zip(cells, CELLS, strict=True):
+        cell.id = name
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), server.notebooks / "small.ipynb")
+    return "small"
+
+
+def test_predictions_hints_and_explorers_answer_a_student(lab, small):
+    notebook = lab.open(small)
+    notebook.run_all()
+
+    choose = notebook.cell("choose")
+    choose.button("64").click()
+    notebook.until(lambda: "The variance." in choose.text(), "a wrong answer is told why it tempts")
+    choose.button("Show the right answer").click()
+    notebook.until(lambda: "The root." in choose.text(), "the right answer is shown")
+    count = notebook.cell("type")
+    count.box().fill("55")
+    count.box().press("Enter")
+    notebook.until(lambda: "With the mask." in count.text(), "a typed answer is judged")
+    count.box().fill("100")
+    count.button("Answer").click()
+    notebook.until(lambda: "10 × 10." in count.text(), "the right number is accepted")
+    assert notebook.python("[(r['answer'], r['tries']) for r in predictions().values()]") == "[('64', 1), ('55', 2)]"
+
+    bars = notebook.cell("bars")
+    assert bars.alt_texts() == ["a bar of length 3"]
+    bars.slider("n").press("ArrowRight", 2)
+    notebook.until(lambda: bars.alt_texts() == ["a bar of length 5"], "the bar follows the arrow keys")
+    bars.slider("n").drag(1.0)
+    notebook.until(lambda: bars.alt_texts() == ["a bar of length 9"], "the bar follows the mouse")
+    assert bars.slider("n").readout() == "9"
+    bars.checkbox("twice").check()
+    notebook.until(lambda: bars.alt_texts() == ["a bar of length 18"], "the bar follows the check box")
+
+    words = notebook.cell("words")
+    words.box("text").fill('<b>é🙂<img src=x onerror="alert(1)">\u202e')
+    notebook.until(lambda: '<b>é🙂<img src=x onerror="alert(1)">' in words.text(), "typed HTML is shown as text")
+    words.chooser("times").select_option("2")
+    notebook.until(lambda: words.text().count("<b>é") == 2, "the list is followed, and heavy work catches up")
+    assert words.output.locator("img").count() == 0
+
+    failing = notebook.cell("failing")
+    failing.slider("n").press("Home")
+    notebook.until(lambda: "ZeroDivisionError" in failing.text(), "an error in a callback shows")
+    failing.slider("n").press("End")
+    notebook.until(lambda: "Error" not in failing.text(), "and goes away again")
+
+    hints = notebook.cell("hints")
+    hints.output.locator("summary").first.click()
+    assert hints.output.get_by_text("first hint").is_visible()
+    assert not hints.output.get_by_text("second hint").is_visible()
+    notebook.screenshot("small", whole=True)
+
+
+def test_two_hundred_slider_moves_leave_no_memory_and_no_second_picture(lab, small):
+    notebook = lab.open(small)
+    notebook.run_all()
+    bars = notebook.cell("bars")
+    memory = "__import__('psutil').Process().memory_info().rss / 1e6"
+
+    def move(times: int) -> float:
+        for _ in range(times // 18):
+            bars.slider("n").press("ArrowRight", 9)
+            bars.slider("n").press("ArrowLeft", 9)
+        notebook.wait_until_idle()
+        return float(notebook.python(memory))
+
+    before = move(36)
+    assert move(200) - before < 20
+    assert len(bars.pictures()) == 1 and bars.output.locator(".noUi-handle").count() == 1
+
+
+def test_a_restarted_kernel_starts_afresh(lab, small):
+    notebook = lab.open(small)
+    notebook.run_all()
+    notebook.cell("choose").button("8").click()
+    notebook.until(lambda: notebook.python("len(predictions())") == "1", "the answer is kept in the kernel")
+    notebook.restart()
+    notebook.run_all()
+    assert notebook.python("len(predictions())") == "0"
+    notebook.cell("bars").slider("n").press("ArrowRight")
+    notebook.until(lambda: notebook.cell("bars").alt_texts() == ["a bar of length 4"], "the explorer lives again")
+    assert notebook.cell("bars").output.locator(".noUi-handle").count() == 1
+
+
+def test_a_missing_browser_is_a_failure_that_says_what_to_do(browser, monkeypatch):
+    from minigpt_browser_lab import Path as RealPath
+    from minigpt_browser_lab import chromium
+
+    monkeypatch.setattr(RealPath, "exists", lambda self: False)
+    with pytest.raises(FileNotFoundError, match="install it"):
+        chromium(type("Playwright", (), {"chromium": browser.browser_type})())
