@@ -1,6 +1,6 @@
 """What a stored notebook must be like, one function a rule, each of which returns its complaints.
 
-`test_files.py` holds the notebooks to them, and breaks a small good notebook in every way that a rule should notice.
+`test_notebook_files.py` holds the notebooks to them, and breaks a small good notebook in every way that a rule should notice.
 """
 
 import ast

@@ -65,7 +65,7 @@ def good():
         ("opening", new_markdown_cell("# Title\n\nYou will be able to add. 5 minutes. You need nothing.")),
         ("imports", new_code_cell("import minigpt\nfrom minigpt.classroom import hints")),
         ("picture", new_code_cell("show()", outputs=[new_output("display_data", {"text/html": PICTURE})])),
-        ("turn", new_markdown_cell("## Your turn · 5 minutes · ●●○\n\nSee [above](#Title), [tests](test_files.py).")),
+        ("turn", new_markdown_cell("## Your turn · 5 minutes · ●●○\n\nSee [above](#Title), [tests](test_notebook_files.py).")),
         ("add-solution", new_code_cell(SOLUTION, metadata={"jupyter": {"source_hidden": True}})),
         ("add-hints", new_code_cell("hints('add', 'plus')")),
         ("time", new_code_cell("print(seconds)", metadata={"tags": ["nbval-ignore-output"]})),
