@@ -8,7 +8,82 @@ from torch.nn import functional as F
 
 from checks_bank.register import right, wrong
 from minigpt.attention import attention, causal_mask
-from minigpt.classroom.checks import check_attention, check_causal_mask, check_split_heads
+from minigpt.classroom.checks import (
+    check_attention,
+    check_average,
+    check_causal_mask,
+    check_multi_head,
+    check_split_heads,
+)
+
+# -------------------------------------------------------------------------------------------------------------- average
+
+@right(check_average)
+def average_by_slices(x):
+    return torch.stack([x[:i + 1].mean(0) for i in range(len(x))])
+
+
+@right(check_average)
+def average_by_cumulative_sum(x):
+    return x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None]
+
+
+@right(check_average)
+def average_by_matrix(x):
+    weights = torch.ones(len(x), len(x)).tril()
+    return weights / weights.sum(1, keepdim=True) @ x
+
+
+@right(check_average)
+def average_by_softmax(x):
+    T = len(x)
+    return torch.zeros(T, T).masked_fill(~causal_mask(T), float("-inf")).softmax(-1) @ x
+
+
+@wrong(check_average, "Your rows are sums")
+def sums(x):
+    return x.cumsum(0)
+
+
+@wrong(check_average, "the future is in it")
+def average_of_all(x):
+    return x.mean(0).repeat(len(x), 1)
+
+
+@wrong(check_average, "You divide every row by T")
+def divided_by_all(x):
+    return torch.ones(len(x), len(x)).tril() @ x / len(x)
+
+
+@wrong(check_average, "the mean of nothing")
+def without_the_present_row(x):
+    return torch.stack([x[:i].mean(0) for i in range(len(x))])
+
+
+@wrong(check_average, "leave out the present")
+def without_the_present_row_and_nan(x):
+    return torch.stack([x[:i].sum(0) / max(1, i) for i in range(len(x))])
+
+
+@wrong(check_average, "average the future")
+def average_of_the_future(x):
+    return torch.stack([x[i:].mean(0) for i in range(len(x))])
+
+
+@wrong(check_average, "average over the channels")
+def average_of_channels(x):
+    return x.mean(1, keepdim=True).repeat(1, x.shape[1])
+
+
+@wrong(check_average, "has shape")
+def average_of_one(x):
+    return x.mean(0)
+
+
+@wrong(check_average, "no row has seen another")
+def nothing_averaged(x):
+    return x.clone()
+
 
 # ---------------------------------------------------------------------------------------------------------- causal mask
 
@@ -385,3 +460,105 @@ def scales_in_place(q, k, v, mask):
 def plain_average(q, k, v, mask):
     weights = (mask / mask.sum(-1, keepdim=True)).expand(*q.shape[:2], -1, -1)
     return weights @ v, weights
+
+
+# ----------------------------------------------------------------------------------------------------------- multi-head
+
+def heads_apart(x, n_heads):
+    return x.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+
+def causal(q, k, v):
+    return attention(q, k, v, causal_mask(q.shape[-2]))[0]
+
+
+@right(check_multi_head)
+def multi_head_in_pieces(x, qkv, projection, n_heads):
+    q, k, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    return projection(causal(q, k, v).transpose(1, 2).flatten(2))
+
+
+@right(check_multi_head)
+def multi_head_in_one_view(x, qkv, projection, n_heads):
+    B, T, C = x.shape
+    q, k, v = qkv(x).view(B, T, 3, n_heads, C // n_heads).permute(2, 0, 3, 1, 4)
+    return projection(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, T, C))
+
+
+@right(check_multi_head)
+def multi_head_by_a_loop(x, qkv, projection, n_heads):
+    d = x.shape[-1] // n_heads
+    q, k, v = qkv(x).split(x.shape[-1], -1)
+    outs = [causal(*(part[..., h * d:(h + 1) * d] for part in (q, k, v))) for h in range(n_heads)]
+    return projection(torch.cat(outs, -1))
+
+
+@wrong(check_multi_head, "The projection is missing")
+def without_projection(x, qkv, projection, n_heads):
+    q, k, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    return causal(q, k, v).transpose(1, 2).flatten(2)
+
+
+@wrong(check_multi_head, "There is no causal mask")
+def without_mask(x, qkv, projection, n_heads):
+    q, k, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    return projection(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+@wrong(check_multi_head, "Your heads are not apart")
+def a_single_head(x, qkv, projection, n_heads):
+    return projection(causal(*qkv(x).chunk(3, -1)))
+
+
+@wrong(check_multi_head, "the merge mixes positions with heads")
+def merged_without_transpose(x, qkv, projection, n_heads):
+    q, k, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    return projection(causal(q, k, v).reshape(x.shape))
+
+
+@wrong(check_multi_head, "Your split mixes positions with channels")
+def split_without_transpose(x, qkv, projection, n_heads):
+    B, T, C = x.shape
+    q, k, v = (part.reshape(B, n_heads, T, C // n_heads) for part in qkv(x).chunk(3, -1))
+    return projection(causal(q, k, v).transpose(1, 2).flatten(2))
+
+
+@wrong(check_multi_head, "q and k have changed places")
+def keys_first(x, qkv, projection, n_heads):
+    k, q, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    return projection(causal(q, k, v).transpose(1, 2).flatten(2))
+
+
+@wrong(check_multi_head, "taken in reverse")
+def values_first(x, qkv, projection, n_heads):
+    v, k, q = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    return projection(causal(q, k, v).transpose(1, 2).flatten(2))
+
+
+@wrong(check_multi_head, "split into heads before you cut")
+def heads_before_thirds(x, qkv, projection, n_heads):
+    q, k, v = heads_apart(qkv(x), n_heads).chunk(3, -1)
+    return projection(causal(q, k, v).transpose(1, 2).flatten(2))
+
+
+@wrong(check_multi_head, "divided by √d_model")
+def scaled_by_d_model(x, qkv, projection, n_heads):
+    q, k, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=x.shape[-1] ** -0.5)
+    return projection(out.transpose(1, 2).flatten(2))
+
+
+@wrong(check_multi_head, "Your heads are still apart")
+def never_merged(x, qkv, projection, n_heads):
+    return causal(*(heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1)))
+
+
+@wrong(check_multi_head, "go on with the output")
+def weights_too(x, qkv, projection, n_heads):
+    q, k, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
+    return attention(q, k, v, causal_mask(x.shape[1]))
+
+
+@wrong(check_multi_head, "The residual connection belongs to the block")
+def with_residual(x, qkv, projection, n_heads):
+    return x + multi_head_in_pieces(x, qkv, projection, n_heads)

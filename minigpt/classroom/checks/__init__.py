@@ -5,7 +5,13 @@ Each takes a student's function or class, tries it on fresh random inputs agains
 and `framework.py` for what they share.
 """
 
-from minigpt.classroom.checks.attention import check_attention, check_causal_mask, check_split_heads
+from minigpt.classroom.checks.attention import (
+    check_attention,
+    check_average,
+    check_causal_mask,
+    check_multi_head,
+    check_split_heads,
+)
 from minigpt.classroom.checks.framework import Mistake
 from minigpt.classroom.checks.model import check_block, check_feed_forward, check_gpt, check_layer_norm
 from minigpt.classroom.checks.sampling import check_generate, check_next_token_probs
@@ -20,6 +26,7 @@ from minigpt.classroom.checks.training import (
 __all__ = [
     "Mistake",
     "check_attention",
+    "check_average",
     "check_batch",
     "check_block",
     "check_causal_mask",
@@ -33,6 +40,7 @@ __all__ = [
     "check_learning_rate",
     "check_longest_match",
     "check_merge",
+    "check_multi_head",
     "check_next_token_probs",
     "check_pair_counts",
     "check_split_heads",

@@ -1,9 +1,9 @@
-"""Checks for 02_attention: the causal mask, splitting into heads, attention. The truth is torch's own."""
+"""Checks for 02_attention: averages, the causal mask, attention, splitting into heads, all of it. The truth is torch's own."""
 
 import random
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt.classroom.checks.framework import (
@@ -19,6 +19,39 @@ from minigpt.classroom.checks.framework import (
     same,
     tensor,
 )
+
+# -------------------------------------------------------------------------------------------------------- check_average
+
+@check("average of the past: every position has the mean of itself and all before it, on 10 random inputs")
+def check_average(student: Student) -> None:
+    """Checks `fn(x: (T, C)) -> (T, C)`: row i is the mean of rows 0 to i."""
+    for _ in range(10):
+        T, C = random.sample((3, 4, 5, 6), 2)
+        x = torch.randn(T, C)
+        sums, counts = x.cumsum(0), torch.arange(1, T + 1)[:, None]
+        right = sums / counts
+        answer = tensor(student(x=x), "Your result", (T, C), "(T, C)")
+        if same(answer, right):
+            continue
+        if is_nan(answer[:1]):
+            raise Mistake("Your first row is NaN, the mean of nothing: position 0 has itself. The slice x[:i] leaves out "
+                          "row i, x[:i + 1] has it.")
+        before = (sums - x) / (counts - 1).clamp(min=1)
+        accuse(answer, {
+            "Your rows are sums. Divide row i by how many rows it adds up: i + 1.": sums,
+            "Every row of yours is the mean of all positions: the future is in it. Row i may use rows 0 to i alone.":
+                x.mean(0).expand_as(x),
+            f"You divide every row by T = {T}. Row i adds up i + 1 rows, so divide it by i + 1.": sums / T,
+            "Your rows leave out the present: row i is the mean of the rows before it. The slice x[:i] ends before row i, "
+            "x[:i + 1] has it.": before,
+            "Your rows average the future: row i should use rows 0 to i, and yours uses i to the last.":
+                x.flip(0).cumsum(0).flip(0) / counts.flip(0),
+            "You average over the channels of each position. Average over positions: the mean over axis 0.":
+                x.mean(1, keepdim=True).expand_as(x),
+            "Your result is x itself: no row has seen another yet.": x,
+        })
+        raise difference(answer, right, "Your average")
+
 
 # ---------------------------------------------------------------------------------------------------- check_causal_mask
 
@@ -249,3 +282,73 @@ def look_into_future(student: Student, out: Tensor, q: Tensor, k: Tensor, v: Ten
     if not same(again[..., :-1, :], out[..., :-1, :]):
         raise Mistake("Changing the last position changes your output at earlier ones: the future is visible. "
                       "Nothing may be shared between positions but through the weights.")
+
+
+# ----------------------------------------------------------------------------------------------------- check_multi_head
+
+@check("multi-head attention: heads apart, the future invisible, equal to torch's own on 10 random inputs")
+def check_multi_head(student: Student) -> None:
+    """Checks `fn(x: (B, T, C), qkv, projection, n_heads) -> (B, T, C)`, causal.
+
+    qkv is a Linear from C to 3C (queries, then keys, then values), projection a Linear from C to C.
+    """
+    for _ in range(10):
+        B, T = random.randint(1, 2), random.randint(4, 6)
+        n_heads, d = random.sample((2, 3, 5), 2)
+        C = n_heads * d
+        x, qkv, projection = torch.randn(B, T, C), nn.Linear(C, 3 * C, bias=False), nn.Linear(C, C)
+        nn.init.normal_(qkv.weight, std=(2 / C) ** 0.5)                   # so that the scores are not all nearly 0
+        answer = student("Write it in four lines: qkv, three times split into heads, attention, merge.",
+                         x=x, qkv=qkv, projection=projection, n_heads=n_heads)
+        if isinstance(answer, (tuple, list)):
+            raise Mistake(f"{student.name} returns {article(answer)} of {len(answer)}. Return one tensor, (B, T, C): "
+                          "attention returns the output and the weights, go on with the output.")
+        if isinstance(answer, Tensor) and answer.shape == (B, n_heads, T, d):
+            raise Mistake("Your heads are still apart: (B, n_heads, T, d_head). Merge them into (B, T, C), then apply "
+                          "the projection.")
+        answer = tensor(answer, "Your output", (B, T, C), "(B, T, C)")
+        with torch.no_grad():
+            look_at_multi_head(answer, x, qkv, projection, n_heads)
+
+
+def look_at_multi_head(answer: Tensor, x: Tensor, qkv: nn.Linear, projection: nn.Linear, n_heads: int) -> None:
+    """Raises the mistake in the output of multi-head attention, if there is one."""
+    def heads(y: Tensor) -> Tensor:
+        return y.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+    def merged(y: Tensor) -> Tensor:
+        return y.transpose(1, 2).flatten(2)
+
+    q, k, v = (heads(part) for part in qkv(x).chunk(3, -1))               # three of (B, H, T, d_head)
+    out = merged(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    right = projection(out)
+    if same(answer, right):
+        return
+    B, T, C = x.shape
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    one_head = F.scaled_dot_product_attention(*(part[:, None] for part in qkv(x).chunk(3, -1)), is_causal=True)
+    by_head = heads(qkv(x)).chunk(3, -1)                                  # (H, 3, d_head) in place of (3, H, d_head)
+    straight = [part.reshape(B, n_heads, T, -1) for part in qkv(x).chunk(3, -1)]
+    accuse(answer, {
+        "The projection is missing: your output is the merged heads, before the last matrix mixes them.": out,
+        "There is no causal mask: every position sees the future.":
+            projection(merged(F.scaled_dot_product_attention(q, k, v))),
+        f"Your heads are not apart: this is one head of {C} channels. Split q, k and v into {n_heads} heads before "
+        "attention.": projection(one_head[:, 0]),
+        "Your heads are right, and the merge mixes positions with heads: transpose back to (B, T, n_heads, d_head) before "
+        "you reshape to (B, T, C).": projection(mixed.reshape(B, T, C)),
+        "Your split mixes positions with channels: reshape to (B, T, n_heads, d_head) first, then transpose.":
+            projection(merged(F.scaled_dot_product_attention(*straight, is_causal=True))),
+        "q and k have changed places: the first third of qkv's output is the queries, then come the keys, then the "
+        "values.": projection(merged(F.scaled_dot_product_attention(k, q, v, is_causal=True))),
+        "The thirds of qkv's output are taken in reverse: the order is queries, keys, values.":
+            projection(merged(F.scaled_dot_product_attention(v, k, q, is_causal=True))),
+        "You split into heads before you cut into q, k and v. Cut the 3C channels into three first: `chunk(3, -1)`.":
+            projection(merged(F.scaled_dot_product_attention(*by_head, is_causal=True))),
+        "The scores are divided by √d_model. A score is a sum over one head: divide by √d_head.":
+            projection(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=C ** -0.5))),
+        "The scores are not divided by √d_head.":
+            projection(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0))),
+        "x has been added to your output. The residual connection belongs to the block, not here.": right + x,
+    })
+    raise difference(answer, right, "Your output")
