@@ -4,6 +4,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from minigpt.classroom import student
+
 CELLS = {
     "title": "# A small notebook",
     "imports": "from minigpt.classroom import *\nfrom minigpt.classroom.widgets import typed",
@@ -107,6 +109,23 @@ def test_a_restarted_kernel_starts_afresh(lab, small):
     notebook.cell("bars").slider("n").press("ArrowRight")
     notebook.until(lambda: notebook.cell("bars").alt_texts() == ["a bar of length 4"], "the explorer lives again")
     assert notebook.cell("bars").output.locator(".noUi-handle").count() == 1
+
+
+def test_running_all_of_a_students_copy_goes_on_after_an_unsolved_exercise(lab, server):
+    cells = [new_code_cell("from minigpt.classroom import check_causal_mask"),
+             new_code_cell("def my_mask(T):\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n"
+                           "check_causal_mask(my_mask)"),
+             new_code_cell("mine = my_mask(3)"), new_code_cell("print('the end')")]
+    for cell, name in zip(cells, ("imports", "exercise", "compare", "end"), strict=True):
+        cell.id = name
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    copy = student.student_copy(new_notebook(cells=cells, metadata=kernel))
+    nbformat.write(copy, server.notebooks / "student.ipynb")
+
+    notebook = lab.open("student")
+    notebook.run_all(may_fail=("exercise", "compare"))
+    assert "my_mask is not written yet" in notebook.errors()["exercise"]
+    assert "compare" in notebook.errors() and notebook.cell("end").text().strip() == "the end"
 
 
 def test_a_missing_browser_is_a_failure_that_says_what_to_do(browser, monkeypatch):
