@@ -11,11 +11,11 @@ from minigpt import tokenizer
 from minigpt.corpus import data_folder
 from minigpt.tokenizer import WORDS, Tokenizer
 
-# All of Unicode; and, so that long tokens, several blanks and parts of characters meet, shuffled pieces of training text.
+# All of Unicode; and, so that long tokens, several blanks and parts of characters meet, pieces of what is trained on.
 ANYTHING = st.text(max_size=40)
-FAMILIAR = st.lists(st.sampled_from([" the", "the", "ing", " ", "  ", "\n", "\n\n", ".", '."', "'s", "’", "truth", "Größe",
-                                     "🙂", "👩\u200d👧", "e\u0301", "שלום", "\0", "_", "12", "\x1c", "\u3000"]),
-                    max_size=12).map("".join)
+PIECES = [" the", "the", "ing", " ", "  ", "\n", "\n\n", ".", '."', "'s", "’", "truth", "Größe", "🙂", "👩\u200d👧",
+          "e\u0301", "שלום", "\0", "_", "12", "\x1c", "\u3000"]
+FAMILIAR = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 TEXTS = ANYTHING | FAMILIAR | st.tuples(ANYTHING, FAMILIAR, ANYTHING).map("".join)
 
 KINDS = [(method, size) for method in ("bpe", "substring") for size in (256, 257, 300, 1000, 4000)] + [("bytes", 256)]
