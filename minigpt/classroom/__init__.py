@@ -10,5 +10,8 @@ from minigpt.classroom.widgets import (Explorer, Page, checkbox, chooser, export
                                        option_slider, predict, predictions, show_source, slider, text_box)
 
 # Each notebook's own widgets, one line a notebook, added by its author:
-from minigpt.classroom.explore_attention import attention_explorer
+from minigpt.classroom.explore_attention import (attention_explorer, cost_explorer, head_explorer, mixing_desk,
+                                                 query_explorer, saturation_explorer)
 from minigpt.classroom.playground import next_token, probability_bars, talk
+from minigpt.classroom.explore_training import descent_explorer, live_training, sampling_explorer, schedule_explorer
+from minigpt.classroom.explore_tokenizer import coloured, merge_explorer, size_picture, token_explorer
