@@ -37,6 +37,7 @@ import signal
 import subprocess
 import threading
 import time
+import tomllib
 import urllib.request
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -202,21 +203,27 @@ def pinned(package):
     return None
 
 
+def project():
+    """What pyproject.toml asks for; the settings of tools are left out."""
+    tables = tomllib.loads(contents("pyproject.toml").decode("utf-8"))
+    return {name: tables[name] for name in ("build-system", "project")}
+
+
 def fingerprint():
     """Changes with whatever a set-up depends on: what is asked for, the pins, the Python, and where the folder lies."""
-    parts = [contents("pyproject.toml"), contents("constraints.txt"), os.fsencode(ROOT)]
+    parts = [json.dumps(project(), sort_keys=True).encode(), contents("constraints.txt"), os.fsencode(ROOT)]
     parts.append(str(output_of(PYTHON, "-c", "import sys; print(sys.version)")).encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def installed():
-    """The extras that the last complete set-up installed; none where something changed since, or it never ended."""
+    """The extras that the last complete set-up installed, and whether it still holds: whether nothing changed since."""
     try:
         with open(STAMP, encoding="utf-8") as file:
             stamp = json.load(file)
-        return set(stamp["extras"]) if stamp["fingerprint"] == fingerprint() else set()
+        return set(stamp["extras"]), stamp["fingerprint"] == fingerprint()
     except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        return set(), False
 
 
 def write_whole(path, text):
@@ -345,12 +352,12 @@ def quiet_lab():
 
 def set_up(extras):
     """Install the project with `extras` in .venv, unless that is done. The stamp comes last: no stamp, not done."""
-    have = installed()
-    if set(extras) <= have:
-        return
     for name in ("pyproject.toml", "constraints.txt", "minigpt"):
         if not os.path.exists(os.path.join(ROOT, name)):
             raise Problem("{} is missing beside run.py: download the whole project again.".format(name))
+    have, holds = installed()
+    if holds and have.issuperset(extras):
+        return
     if not os.access(ROOT, os.W_OK):
         raise Problem("The folder {} can't be written to. Copy it to where you may write (your home folder) and run "
                       "there.".format(ROOT))
@@ -362,7 +369,10 @@ def set_up(extras):
     clear_torn_packages()
     install_cpu_torch()
     say("Installing minigpt and what it needs ...")
-    if pip_install("-e", "{}[{}]".format(ROOT, ",".join(extras))):
+    # With the tools for building installed first, a set-up that finds everything in place needs no network.
+    tools = project()["build-system"]["requires"]
+    minigpt = ["--no-build-isolation", "-e", "{}[{}]".format(ROOT, ",".join(extras))]
+    if (tools and pip_install(*tools)) or pip_install(*minigpt):
         give_up("The installation did not succeed.", pip_complaints(),
                 "pip's last lines above say why; the file {} has all of them. It is safe to run the same command again."
                 .format(PIP_LOG))
@@ -392,12 +402,11 @@ def setup(arguments):
 def lab(arguments):
     set_up(LAB)
     quiet_lab()
-    notebook = os.path.join("notebooks", "00_play.ipynb")
-    say("Starting JupyterLab on {}. If no browser opens, copy the address below that starts with http://127.0.0.1\n"
-        "into one. To stop: Ctrl-C here, then y.".format(notebook))
+    say("Starting JupyterLab on notebooks/00_play.ipynb. If no browser opens, copy the address below that starts with\n"
+        "http://127.0.0.1 into one. To stop: Ctrl-C here, then y.")
     try:
-        code = run([PYTHON, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=" + ROOT]
-                   + arguments + [notebook])
+        code = run([PYTHON, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=" + ROOT,
+                    "--LabApp.default_url=/lab/tree/notebooks/00_play.ipynb"] + arguments)
     except KeyboardInterrupt:
         return 0        # this is how one leaves JupyterLab
     if code:

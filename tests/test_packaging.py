@@ -62,7 +62,7 @@ def test_conda_gets_the_same_versions_as_pip(project, environment, pins):
     specs = match_specs(environment)
     for requirement in requirements(project, "notebook"):
         spec = specs[CONDA_NAMES.get(requirement.name, requirement.name)]
-        assert str(spec.version) == f">={lowest(requirement)}", f"pyproject.toml: {requirement}, environment.yml: {spec}"
+        assert str(spec.version) == f">={lowest(requirement)}", f"{requirement} in pyproject.toml, {spec} for conda"
 
 
 def test_conda_takes_a_python_that_the_project_supports_and_that_binder_can_read(project, environment):
