@@ -1,5 +1,6 @@
 """What the project says of itself in its several lists of packages agrees, and importing it stays light."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from rattler import MatchSpec
 
 # The few packages that conda-forge calls otherwise: matplotlib-base is matplotlib without a desktop's windows.
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+
+# What is imported under another name than its package has, and what matplotlib always brings along.
+PACKAGES = {"yaml": "pyyaml", "rattler": "py-rattler", "PIL": "matplotlib", "cycler": "matplotlib"}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,26 @@ def test_a_pin_names_a_release_and_no_build_of_it(pins):
 
 def test_pins_hold_on_every_system(pins):
     assert all(pin.marker is None and pin.url is None for pin in pins.values())
+
+
+@pytest.mark.parametrize("files, extras", [
+    ("minigpt/*.py", []),
+    ("minigpt/classroom/**/*.py", ["notebook"]),
+    ("tests/**/*.py", ["notebook", "test"]),
+    ("benchmarks/*.py", ["notebook", "bench"]),
+])
+def test_whatever_is_imported_is_asked_for(project, repository, files, extras):
+    asked = {canonicalize_name(requirement.name) for requirement in requirements(project, *extras)}
+    ours = {path.stem for path in repository.glob("*")} | {path.stem for path in repository.glob("tests/**/*")}
+    for path in repository.glob(files):
+        also = {"nbformat", "nbgrader"} if path.name == "student.py" else set()        # the teacher's tool, not the class's
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours:
+                package = canonicalize_name(PACKAGES.get(name, name))
+                assert package in asked | also or name.startswith("minigpt"), f"{path} imports {name}, which pyproject.toml does not ask for"
 
 
 def test_importing_the_core_leaves_the_notebook_front_end_alone(repository):
