@@ -44,7 +44,7 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         if isinstance(error, OSError):
-            kept = "; the file that was there is unchanged" if path.exists() else ""
+            kept = "; the file that was there is unchanged" if os.path.exists(path) else ""
             raise type(error)(error.errno, f"cannot write {path}: {error.strerror}{kept}") from error
         raise
 

@@ -59,16 +59,16 @@ def _main(arguments, output, at_step, send, cwd):
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = (open(number, "w", encoding="cp1252", closefd=False) for number in (1, 2))
-    original = training.random_batch
+    windows = training._windows                                      # called once before the first step, then in each
+    steps = iter(range(1_000_000))
 
-    def random_batch(*arguments):                                    # called once before the first step, then in each
-        if steps.pop() == at_step:
+    def windows_or_signal(*arguments):
+        if next(steps) == at_step:
             signal.raise_signal(send)
-        return original(*arguments)
+        return windows(*arguments)
 
-    steps = list(range(1_000_000, -1, -1))
     if at_step is not None:
-        training.random_batch = random_batch
+        training._windows = windows_or_signal
     status = __main__.main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
