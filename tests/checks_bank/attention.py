@@ -500,7 +500,7 @@ def without_projection(x, qkv, projection, n_heads):
 
 
 @wrong(check_multi_head, "There is no causal mask")
-def without_mask(x, qkv, projection, n_heads):
+def multi_head_without_mask(x, qkv, projection, n_heads):
     q, k, v = (heads_apart(part, n_heads) for part in qkv(x).chunk(3, -1))
     return projection(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
