@@ -196,6 +196,7 @@ def bars(labels: Sequence[str], values, *, alt: str, title: str = "", value_labe
     axes.margins(x=0.12)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(False, axis="y")
+    axes.locator_params(axis="x", nbins=5)              # a few ticks: each costs time while a slider is dragged
     if len(series) > 1:
         axes.legend(loc="best")
     return Picture(figure, alt)
@@ -262,7 +263,7 @@ def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, 
 REFERENCE_LOSS = 1.39       # nats per byte on held-out text, of the reference's run of 16,384 steps
 
 
-def smoothed(values: Sequence[float], share: float = 0.95) -> list[float]:
+def smoothed(values: Sequence[float], share: float = 0.9) -> list[float]:
     """A running average in which each value counts `share` of the one after it: batches differ, and their losses jump."""
     average, weight, result = 0.0, 0.0, []
     for value in values:
