@@ -1,0 +1,231 @@
+"""The reference implementation is instructive because it has real mistakes. None lives here: one test for each.
+
+These are the mistakes in its model, in its sampling, and in its saving and loading; those in its tokenizer are in
+test_tokenizer.py and those in its training in test_training.py. Each test was seen to fail with the mistake put in.
+"""
+
+import inspect
+import json
+import math
+import struct
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import minigpt
+from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, TransformerBlock, files
+from minigpt.sampling import generate_ids, next_token_probs
+
+TEXT = "It is a truth universally acknowledged. " * 30
+SIZE = {"vocab_size": 270, "method": "bpe", "context_length": 12, "d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 20,
+        "dropout": 0.125}
+
+
+@pytest.fixture(params=["learned", "rotary"])
+def gpt(request):
+    return GPT.from_text(TEXT, **SIZE, positions=request.param)
+
+
+def ids_of(gpt, text="It is a"):
+    return torch.tensor([gpt.tokenizer.encode(text)])
+
+
+def reloaded(gpt, tmp_path):
+    gpt.save(tmp_path / "a.safetensors")
+    return GPT.load(tmp_path / "a.safetensors")
+
+
+def header_of(path):
+    content = path.read_bytes()
+    return json.loads(content[8:8 + struct.unpack("<Q", content[:8])[0]])
+
+
+def devices_held_by(module):
+    return [name for name, value in vars(module).items() if isinstance(value, torch.device) or name.lower() == "device"]
+
+
+class DevicesSeen(TorchDispatchMode):
+    """Notes on which devices tensors are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **options or {})
+        self.devices |= {part.device.type for part in (made if isinstance(made, tuple | list) else [made])
+                         if isinstance(part, torch.Tensor)}
+        return made
+
+
+# The model ----------------------------------------------------------------------------------------------------------
+
+def test_mistake_positions_made_on_a_global_device(gpt):
+    modules = [inspect.getmodule(part) for part in (minigpt.attention, GPTModel, GPT, next_token_probs, minigpt)]
+    assert [held for module in modules for held in devices_held_by(module)] == []
+    model = gpt.model.eval().to("meta")                # a device on which only shapes are computed
+    ids, cache = torch.zeros(1, 5, dtype=torch.int64, device="meta"), model.new_cache()
+    with DevicesSeen() as seen:
+        model(ids)
+        model(ids, cache)
+        model(ids[:, :2], cache)
+    assert seen.devices == {"meta"}                    # nothing was made on another
+
+
+def test_mistake_more_tokens_than_the_context_failing_with_an_index_error(gpt):
+    ids = torch.zeros(1, 13, dtype=torch.int64)
+    for function in (gpt.model, gpt.model.attention_weights):
+        assert function(ids[:, :12]) is not None
+        with pytest.raises(ValueError, match="ids must fit the context of 12 tokens, not 13"):
+            function(ids)
+
+
+def test_mistake_the_mask_saved_in_the_checkpoint(gpt, tmp_path):
+    gpt.save(tmp_path / "a.safetensors")
+    saved = set(header_of(tmp_path / "a.safetensors")) - {"__metadata__"}
+    assert saved == set(gpt.model.state_dict()) == {name for name, _ in gpt.model.named_parameters()}
+    assert not any(tensor.shape[-2:] == (12, 12) or tensor.dtype == torch.bool for tensor in gpt.model.state_dict().values())
+
+
+def test_mistake_a_norm_without_its_feed_forward():
+    config = GPTConfig(d_model=8, n_heads=2, d_ff=0, n_layers=3)
+    assert sum(isinstance(module, nn.LayerNorm) for module in GPTModel(config).modules()) == 3 + 1
+    block, x = TransformerBlock(config), torch.randn(1, 4, 8)
+    assert torch.equal(block(x), x + block.attention(F.layer_norm(x, (8,))))     # nothing is normed but what attention reads
+
+
+def test_mistake_an_optimizer_inside_the_model(gpt, tmp_path):
+    before = set(gpt.model.state_dict())
+    gpt.train(steps=2, batch_size=2, progress=False)
+    inside = [*vars(gpt).values(), *(value for module in gpt.model.modules() for value in vars(module).values())]
+    assert not any(isinstance(value, torch.optim.Optimizer) for value in inside)
+    assert set(gpt.model.state_dict()) == before
+    gpt.save(tmp_path / "a.safetensors")
+    numbers = sum(math.prod(entry["shape"]) for name, entry in header_of(tmp_path / "a.safetensors").items()
+                  if name != "__metadata__")
+    assert numbers == gpt.model.n_parameters
+
+
+# Sampling -----------------------------------------------------------------------------------------------------------
+
+def test_mistake_a_gradient_graph_built_while_generating(gpt):
+    made = []
+    for module in gpt.model.modules():
+        module.register_forward_hook(lambda module, inputs, out: made.append(out.requires_grad or out.grad_fn is not None))
+    gpt.generate("It", 20, seed=0)
+    gpt.next_token_probs("It")
+    gpt.attention_weights("It")
+    assert len(made) > 100 and not any(made)
+
+
+def test_mistake_temperature_0_giving_nan(gpt):
+    probs = next_token_probs(torch.tensor([[0.5, 2.0, -1.0]]), temperature=0)
+    assert probs.tolist() == [[0, 1, 0]]
+    assert next_token_probs(torch.tensor([[1.0, 2.0, 2.0]]), temperature=0).tolist() == [[0, 1, 0]]     # the first of equals
+    logits = gpt.model.eval()(ids_of(gpt))[0, -1]
+    assert next(generate_ids(gpt.model, ids_of(gpt)[0].tolist(), 1, temperature=0)) == logits.argmax()
+    assert gpt.generate("It is", 5, temperature=0) == gpt.generate("It is", 5, temperature=0)
+    tokens, probs = gpt.next_token_probs("It is", temperature=0)
+    assert probs[0] == 1 and probs[1:].sum() == 0
+
+
+def test_mistake_an_empty_prompt_failing(gpt):
+    text = gpt.generate("", 20, temperature=0)
+    assert isinstance(text, str) and text == gpt.generate("\n", 20, temperature=0)     # as at the beginning of a text
+    assert "".join(gpt.stream("", 5, seed=1)) == gpt.generate("", 5, seed=1)
+    assert len(gpt.next_token_probs("")[0]) == gpt.tokenizer.vocab_size
+    assert gpt.attention_weights("").shape == (1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("difference", [1, -1, 1000])
+def test_mistake_a_model_larger_than_its_vocabulary_sampling_ids_that_cannot_be_decoded(gpt, difference, tmp_path):
+    n = gpt.tokenizer.vocab_size
+    model = GPTModel(GPTConfig(vocab_size=n + difference, context_length=12, d_model=8, n_heads=2, d_ff=0))
+    with pytest.raises(ValueError, match=f"vocab_size must be the tokenizer's, {n}, not {n + difference}"):
+        GPT(gpt.tokenizer, model)
+    gpt.model = model                                  # a file in which they differ is refused as well
+    gpt.save(tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=rf"a.safetensors .*vocab_size must be the tokenizer's, {n}"):
+        GPT.load(tmp_path / "a.safetensors")
+
+
+def test_mistake_a_vocabulary_that_comes_out_smaller_than_what_the_model_was_built_for():
+    gpt = GPT.from_text("ab" * 40, **SIZE | {"vocab_size": 5000})
+    assert gpt.tokenizer.vocab_size == gpt.model.config.vocab_size == gpt.model.head.out_features < 300
+
+
+# Saving and loading -------------------------------------------------------------------------------------------------
+
+def test_mistake_loading_before_building_and_building_again_throwing_the_weights_away(gpt, tmp_path):
+    gpt.train(steps=3, batch_size=2, progress=False)
+    loaded = reloaded(gpt, tmp_path)
+    weights = loaded.model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in gpt.model.state_dict().items())
+    assert loaded.generate("It", 20, seed=4) == gpt.generate("It", 20, seed=4)
+    assert loaded.evaluate(TEXT) == gpt.evaluate(TEXT)
+    model = loaded.model
+    loaded.train(steps=1, text=TEXT, batch_size=2, learning_rate=1e-9, progress=False)       # nor are they when training begins
+    assert loaded.model is model
+    assert all(torch.allclose(tensor, gpt.model.state_dict()[name], atol=1e-5) for name, tensor in model.state_dict().items())
+
+
+def test_mistake_hyperparameters_not_saved(gpt, tmp_path):
+    loaded = reloaded(gpt, tmp_path)
+    assert loaded.model.config == gpt.model.config
+    assert (loaded.model.config.context_length, loaded.model.config.n_heads, loaded.model.config.dropout) == (12, 2, 0.125)
+    assert loaded.tokenizer == gpt.tokenizer
+    assert [block.attention.n_heads for block in loaded.model.blocks] == [2]
+    assert [block.attention.dropout for block in loaded.model.blocks] == [0.125]
+
+
+class OnAnotherDevice:
+    """Stands for a tensor on a GPU: its numbers can be had only once it is on the CPU."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self.tensor
+
+
+def test_mistake_a_gpu_checkpoint_not_loading_on_a_cpu(gpt, tmp_path):
+    files.save_tensors(tmp_path / "b.safetensors", "numbers", {"a": OnAnotherDevice(torch.arange(3))}, {})
+    assert files.load_tensors(tmp_path / "b.safetensors", "numbers")[0]["a"].tolist() == [0, 1, 2]
+    loaded = reloaded(gpt, tmp_path)
+    assert loaded.device == torch.device("cpu")
+    header = header_of(tmp_path / "a.safetensors")
+    metadata = header.pop("__metadata__")
+    assert all(set(entry) == {"dtype", "shape", "data_offsets"} for entry in header.values())      # no word of a device
+    assert "device" not in json.loads(metadata["config"]) and "cuda" not in json.dumps(metadata)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_mistake_a_checkpoint_of_a_real_gpu_not_loading_on_a_cpu(gpt, tmp_path):
+    gpt.model.cuda()
+    loaded = reloaded(gpt, tmp_path)
+    assert loaded.device.type == "cpu" and loaded.evaluate(TEXT) == pytest.approx(gpt.evaluate(TEXT), rel=1e-4)
+    assert GPT.load(tmp_path / "a.safetensors", "cuda").evaluate(TEXT) == pytest.approx(loaded.evaluate(TEXT), rel=1e-4)
+
+
+def test_mistake_training_after_loading_impossible(gpt, tmp_path):
+    loaded = reloaded(gpt, tmp_path)
+    assert all(parameter.requires_grad and parameter.is_leaf for parameter in loaded.model.parameters())
+    with pytest.raises(ValueError, match="text must be given"):
+        loaded.train(steps=1, progress=False)
+    before = loaded.evaluate(TEXT)
+    loaded.train(steps=20, text=TEXT, batch_size=8, progress=False)
+    assert loaded.evaluate(TEXT) < before - 0.1
+    again = reloaded(loaded, tmp_path)
+    assert again.evaluate(TEXT) == loaded.evaluate(TEXT)
+
+
+def test_mistake_a_tokenizer_of_another_text_after_loading(gpt, tmp_path):
+    loaded = reloaded(gpt, tmp_path)
+    loaded.train(steps=1, text="quite another text, with other words. " * 20, batch_size=2, progress=False)
+    assert loaded.tokenizer == gpt.tokenizer != Tokenizer.train("quite another text, with other words. " * 20, 270)
