@@ -93,6 +93,7 @@ TOKENIZER = minigpt.Tokenizer.train(TEXT, 256, "bytes")
 TOKENIZED = training.TokenizedText(np.arange(40, dtype=np.uint16), 40)
 RECIPE = training.Recipe(batch_size=2)
 STATE = training.TrainingState(MODEL, RECIPE)
+OTHER_STATE = training.TrainingState(minigpt.GPTModel(minigpt.GPTConfig(d_model=4, n_heads=1, d_ff=0)), RECIPE)
 SIZE = {"vocab_size": 256, "method": "bytes", "d_model": 4, "n_heads": 2, "n_layers": 1, "d_ff": 4, "context_length": 8,
         "dropout": 0.0, "positions": "learned"}
 Gpt = minigpt.GPT.from_text(TEXT, **SIZE)
@@ -146,11 +147,13 @@ ROWS = {
                       "merges": [None, 5, "abc", [1], [(1,)], [(1, 2, 3)], [("a", "b")], Bad([(1, 2)], "1 merges")]},
                      {"vocab": "vocab|vocabulary"}),
     "Tokenizer.train": Row(minigpt.Tokenizer.train, {"text": TEXT, "vocab_size": 260},
-                           {"text": [None, 5, math.nan, Bad(b"bytes", "98"), Bad([b"a"], "b'a'"), Bad([5], "5"), Bad("\ud83d", "U+D83D")],
+                           {"text": [None, 5, math.nan, Bad(b"bytes", "98"), Bad([b"a"], "b'a'"), Bad([5], "5"),
+                                     Bad("\ud83d", "U+D83D")],
                             "vocab_size": integers(256, 65_536), "method": NOT_WORDS + [None]}),
     "Tokenizer.encode": Row(TOKENIZER.encode, {"text": TEXT}, {"text": NOT_TEXT}),
     "Tokenizer.encode_chunks": Row(lambda chunks: list(TOKENIZER.encode_chunks(chunks)), {"chunks": [TEXT]},
-                                   {"chunks": [None, 5, Bad([5], "5"), Bad([None], "None"), Bad(b"ab", "97"), Bad(["\ud83d"], "U+D83D")]},
+                                   {"chunks": [None, 5, Bad([5], "5"), Bad([None], "None"), Bad(b"ab", "97"),
+                                               Bad(["\ud83d"], "U+D83D")]},
                                    {"chunks": "chunks|text"}),
     "Tokenizer.decode": Row(TOKENIZER.decode, {"ids": [1]},
                             {"ids": [None, 5, "abc", [1.0], [math.nan], [None], Bad([256], "256"), Bad([-1], "-1"),
@@ -206,7 +209,8 @@ ROWS = {
     "GPTModel.new_cache": Row(MODEL.new_cache, {}, {}),
 
     "Recipe": Row(training.Recipe, {}, {
-        "batches": NOT_WORDS + [None], "optimizer": NOT_WORDS + [None], "batch_size": integers(1), "learning_rate": numbers(0, open_low=True),
+        "batches": NOT_WORDS + [None], "optimizer": NOT_WORDS + [None], "batch_size": integers(1),
+        "learning_rate": numbers(0, open_low=True),
         "muon_learning_rate": numbers(0, open_low=True), "betas": [None, 5, "ab", [0.9, 0.9], (0.9,), Bad((0.9, 1.0), "1.0"),
                                                                    Bad((math.nan, 0.9), "nan"), Bad((-0.1, 0.9), "-0.1")],
         "weight_decay": numbers(0), "warmup": integers(0), "floor": numbers(0, 1), "label_smoothing": numbers(0, 0.99),
@@ -231,8 +235,7 @@ ROWS = {
     "TrainingState.tensors": Row(STATE.tensors, {}, {}),
     "TrainingState.load": Row(STATE.load, {"tensors": STATE.tensors()},
                               {"tensors": [None, 5, "abc", {}, Bad({"progress": torch.zeros(3)}, "{'progress': (3,)}"),
-                                          Bad(training.TrainingState(minigpt.GPTModel(minigpt.GPTConfig(d_ff=0)), RECIPE).tensors(),
-                                              "{'model.token")]}),
+                                          Bad(OTHER_STATE.tensors(), "{'model.token")]}),
     "training_loop": Row(steps_or_seconds(lambda **arguments: next(training.training_loop(**arguments))),
                          {"state": training.TrainingState(MODEL, RECIPE), "text": TOKENIZED, "steps": 1000},
                          {"state": [None, 5, MODEL], "text": [None, "the", TOKENIZED.ids],
@@ -353,7 +356,8 @@ OPTIONS = [
     *[(TRAIN, option, value) for option in ("--n-layers", "--d-ff", "--seed") for value in WORDS if value != "0"],
     *[(TRAIN, "--learning-rate", value) for value in WORDS],
     *[(TRAIN, option, value) for option in ("--dropout", "--label-smoothing") for value in [*WORDS, "1.5"] if value != "0"],
-    *[(TRAIN, option, value) for option in ("--method", "--preset", "--positions", "--device") for value in ("nonsense", "", "7")],
+    *[(TRAIN, option, value) for option in ("--method", "--preset", "--positions", "--device")
+      for value in ("nonsense", "", "7")],
     *[(TRAIN, "--out", value) for value in ("", ".", "nowhere/b.safetensors")],
     (TRAIN, "--n-heads", "3"), (TRAIN, "--d-model", "100000"), (TRAIN, "--vocab-size", "70000"), (TRAIN, "--seed", str(2 ** 32)),
     *[(SAMPLE, option, value) for option in ("--top-k", "--top-p") for value in WORDS],

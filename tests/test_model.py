@@ -53,13 +53,15 @@ def test_the_smallest_and_the_largest_sizes_are_allowed(size):
     GPTConfig(**size)
 
 
-@pytest.mark.parametrize("size", [{"vocab_size": 1}, {"context_length": 1}, {"d_model": 1, "n_heads": 1}, {"n_layers": 0}, {"d_ff": 0}])
+@pytest.mark.parametrize("size", [{"vocab_size": 1}, {"context_length": 1}, {"d_model": 1, "n_heads": 1}, {"n_layers": 0},
+                                  {"d_ff": 0}])
 def test_the_smallest_models_work(size):
     model = make(**size)
     config = model.config
-    ids = torch.zeros(1, config.context_length, dtype=torch.int64)
-    assert model(ids).shape == (1, config.context_length, config.vocab_size)
-    assert model.attention_weights(ids).shape == (config.n_layers, 1, config.n_heads, config.context_length, config.context_length)
+    T = config.context_length
+    ids = torch.zeros(1, T, dtype=torch.int64)
+    assert model(ids).shape == (1, T, config.vocab_size)
+    assert model.attention_weights(ids).shape == (config.n_layers, 1, config.n_heads, T, T)
 
 
 # The parts ----------------------------------------------------------------------------------------------------------

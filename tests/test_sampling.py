@@ -206,7 +206,8 @@ def test_the_callers_chance_does_not_decide(model):
 
 def naive_ids(model, ids, n, temperature, seed):
     """The rule as it is written down, without a cache and without haste."""
-    generator, window, T = torch.Generator().manual_seed(seed), list(ids)[-model.config.context_length:], model.config.context_length
+    T, generator = model.config.context_length, torch.Generator().manual_seed(seed)
+    window = list(ids)[-T:]
     for _ in range(n):
         with torch.no_grad():
             probs = next_token_probs(model.eval()(torch.tensor([window]))[:, -1], temperature)[0]
@@ -235,9 +236,13 @@ def test_with_the_cache_and_without_it_the_ids_are_those_of_the_rule(length, con
 
 def read_by(model, ids, n, **arguments):
     """How many tokens the model reads at each step, and from which place in the window."""
-    reads = []
-    forward = model.forward
-    model.forward = lambda ids, cache=None: (reads.append((cache[0].length if cache else 0, ids.shape[1])), forward(ids, cache))[1]
+    reads, forward = [], model.forward
+
+    def counting(ids, cache=None):
+        reads.append((cache[0].length if cache else 0, ids.shape[1]))
+        return forward(ids, cache)
+
+    model.forward = counting
     try:
         assert len(list(generate_ids(model, ids, n, seed=0, **arguments))) == n
     finally:
