@@ -1,0 +1,435 @@
+"""GPT, the object that a class meets: made from a text, trained, asked, saved and loaded."""
+
+import math
+import os
+import signal
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+import torch
+from commands import TEXT
+
+from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, corpus, files, training
+from minigpt.gpt import KIND, START, tokenize
+from minigpt.training import TrainingDiverged
+
+SIZE = {"vocab_size": 280, "d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 32, "context_length": 8}
+OTHER = "Now is the winter of our discontent made glorious summer by this sun of York. " * 10
+
+
+def a_gpt(text=TEXT, **size):
+    return GPT.from_text(text, **SIZE | size)
+
+
+def quietly(gpt, **arguments):
+    return gpt.train(**{"steps": 3, "progress": False, "batch_size": 4} | arguments)
+
+
+def same_weights(one, other):
+    ours, theirs = one.model.state_dict(), other.model.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def gpt():
+    """A trained one; a test that changes it makes its own."""
+    gpt = a_gpt()
+    quietly(gpt, steps=30)
+    return gpt
+
+
+# Made from a text -----------------------------------------------------------------------------------------------------
+
+def test_the_arguments_arrive_in_the_model():
+    gpt = a_gpt(vocab_size=290, d_model=12, n_heads=3, n_layers=1, d_ff=0, context_length=5, dropout=0.25, method="substring")
+    config = gpt.model.config
+    assert (config.d_model, config.n_heads, config.n_layers, config.d_ff, config.context_length) == (12, 3, 1, 0, 5)
+    assert config.dropout == 0.25 and config.vocab_size == gpt.tokenizer.vocab_size == 290
+    assert gpt.tokenizer.method == "substring"
+
+
+@pytest.mark.parametrize("preset, method, vocab_size", [("classroom", "bpe", 4096), ("reference", "bytes", 256)])
+def test_what_is_not_given_is_the_presets(preset, method, vocab_size):
+    gpt = GPT.from_text(TEXT, preset=preset)
+    assert gpt.tokenizer.method == method and gpt.tokenizer.vocab_size <= vocab_size
+    assert gpt.model.config.d_model == {"classroom": 192, "reference": 256}[preset]
+
+
+@pytest.mark.parametrize("text, n_books", [(TEXT, 1), ([TEXT], 1), ([TEXT, OTHER], 2), ((OTHER, TEXT, OTHER), 3)])
+def test_the_last_tenth_of_each_book_is_held_out(text, n_books):
+    gpt = a_gpt(text)
+    training_parts, tails = corpus.split([text] if isinstance(text, str) else list(text))
+    assert len(tails) == n_books
+    for ours, parts in ((gpt.training_text, training_parts), (gpt.validation_text, tails)):
+        ids = ours.ids.tolist()
+        assert gpt.tokenizer.decode(ids) == START + "".join(parts)
+        assert ours.n_bytes == len("".join(parts).encode())
+
+
+def test_the_tokenizer_does_not_see_what_is_held_out():
+    secret = "xylophone " * 30
+    assert not any(b"xylo" in token for token in a_gpt(TEXT * 3 + secret).tokenizer.vocab)
+    assert any(b"xylo" in token for token in a_gpt(secret + TEXT).tokenizer.vocab)
+
+
+def test_files_make_the_same_gpt_as_their_texts(tmp_path):
+    paths = [tmp_path / "one é.txt", tmp_path / "two.txt"]
+    paths[0].write_text(TEXT, encoding="utf-8")
+    paths[1].write_bytes(b"\xef\xbb\xbf" + OTHER.replace(" of ", "\r\n").encode())
+    from_files = GPT.from_files(paths, **SIZE)
+    from_text = GPT.from_text([corpus.read_text(path) for path in paths], **SIZE)
+    assert from_files.tokenizer == from_text.tokenizer and same_weights(from_files, from_text)
+    for name in ("training_text", "validation_text"):
+        ours, theirs = getattr(from_files, name), getattr(from_text, name)
+        assert np.array_equal(ours.ids, theirs.ids) and ours.n_bytes == theirs.n_bytes
+
+
+def test_the_seed_decides_the_first_weights_and_nobody_elses_chance_does():
+    torch.manual_seed(1)
+    first = a_gpt(seed=5)
+    assert torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(1)))
+    assert same_weights(first, a_gpt(seed=5)) and not same_weights(first, a_gpt(seed=6))
+
+
+@pytest.mark.parametrize("text", ["x", "xy", "é", "xyz" * 2])
+def test_a_text_shorter_than_the_context_makes_a_gpt_and_training_it_says_what_is_missing(text):
+    gpt = a_gpt(text, method="bytes", vocab_size=256)
+    with pytest.raises(ValueError, match=r"ids must hold at least context_length \+ 1 = 9 tokens, not \d: take a longer"):
+        quietly(gpt)
+    assert isinstance(gpt.generate(text, 5, seed=0), str) and gpt.evaluate(text) > 0
+
+
+def test_a_text_too_short_to_hold_something_out_is_trained_on_without_validation():
+    gpt = a_gpt("abcdefghi", method="bytes", vocab_size=256)            # nine characters: a tenth is none
+    history = quietly(gpt)
+    assert history.steps == [1, 2, 3] and history.val_loss == []
+
+
+@pytest.mark.parametrize("text, error", [("", ValueError), ([], ValueError), ([""], ValueError), ([TEXT, ""], ValueError),
+                                         (None, TypeError), (7, TypeError), ([7], TypeError), (b"bytes", TypeError),
+                                         ("half a \ud83d", ValueError)])
+def test_what_is_no_text_is_refused(text, error):
+    with pytest.raises(error, match="text|books"):
+        a_gpt(text)
+
+
+def test_mistake_of_the_reference_a_model_larger_than_its_vocabulary():
+    with pytest.raises(ValueError, match="the model's vocab_size must be the tokenizer's, 256, not 257"):
+        GPT(Tokenizer.train(TEXT, 256, "bytes"), GPTModel(GPTConfig(vocab_size=257, d_model=16)))
+
+
+def test_the_text_is_held_in_a_file_and_not_in_memory():
+    assert isinstance(a_gpt().training_text.ids, np.memmap) and a_gpt().training_text.ids.dtype == np.uint16
+
+
+@pytest.mark.parametrize("method", ["bpe", "substring", "bytes"])
+def test_every_byte_of_a_text_is_counted(method):
+    tokenizer = Tokenizer.train(TEXT, 256 if method == "bytes" else 280, method)
+    assert tokenize(tokenizer, ["é🙂", " abc", "\0"]).n_bytes == 11
+    assert tokenize(tokenizer, []) is None and tokenize(tokenizer, [""]) is None
+
+
+# Trained --------------------------------------------------------------------------------------------------------------
+
+def test_a_history_has_an_entry_a_step_and_one_a_measurement():
+    gpt = a_gpt()
+    history = quietly(gpt, steps=8)
+    assert history.steps == list(range(1, 9)) and len(history.train_loss) == 8
+    assert history.val_steps == [2, 4, 6, 8] and len(history.val_loss) == 4
+    assert history.seconds > 0 and history.tokens_per_second > 0 and history.interrupted is False
+    tail = corpus.split([TEXT])[1][0]
+    assert history.val_loss[-1] == pytest.approx(training.evaluate(gpt.model, gpt.validation_text))
+    assert history.val_loss[-1] == pytest.approx(gpt.evaluate(tail))
+
+
+def test_training_again_goes_on():
+    gpt = a_gpt()
+    first = quietly(gpt, steps=20)
+    second = quietly(gpt, steps=20)
+    assert second.val_loss[-1] < first.val_loss[-1] < first.train_loss[0]
+
+
+def test_the_loop_is_the_same_as_training():
+    driven, trained = a_gpt(), a_gpt()
+    for report in driven.training_loop(steps=4, batch_size=4, seed=2):
+        assert report.loss > 0
+    quietly(trained, steps=4, seed=2)
+    assert same_weights(driven, trained)
+
+
+def test_the_arguments_of_training_matter():
+    gpts = []
+    for arguments in ({}, {"seed": 1}, {"learning_rate": 1e-4}, {"label_smoothing": 0.2}, {"preset": "reference"},
+                      {"text": OTHER}, {"batch_size": 3}):
+        gpts.append(a_gpt())
+        quietly(gpts[-1], **arguments)
+    for i, one in enumerate(gpts):
+        assert not any(same_weights(one, other) for other in gpts[:i])
+
+
+def test_another_text_replaces_the_one_it_was_made_from():
+    gpt = a_gpt()
+    quietly(gpt, text=[OTHER, TEXT], steps=1)
+    assert gpt.tokenizer.decode(gpt.training_text.ids.tolist()).startswith(START + OTHER[:50])
+
+
+def test_a_budget_of_seconds_ends():
+    history = quietly(a_gpt(), steps=None, seconds=0.3)
+    assert 1 <= len(history.steps) and history.seconds < 3
+
+
+def test_the_bar_shows_the_losses(capsys):
+    a_gpt().train(steps=4, batch_size=2)
+    shown = capsys.readouterr().err
+    assert "4/4" in shown and "loss=" in shown and "validation=" in shown
+
+
+def test_an_interrupt_keeps_the_model_so_far_and_training_can_go_on(monkeypatch):
+    step, steps_done = training._step, []
+
+    def interrupted_step(*arguments):
+        steps_done.append(1)
+        if len(steps_done) == 3:
+            signal.raise_signal(signal.SIGINT)                            # in the middle of a step, which is finished
+        return step(*arguments)
+
+    gpt, plain = a_gpt(), a_gpt()
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(training, "_step", interrupted_step)
+    history = quietly(gpt, steps=10)
+    monkeypatch.undo()
+    assert history.interrupted and history.steps == [1, 2, 3]
+    assert signal.getsignal(signal.SIGINT) is handler
+    for report in plain.training_loop(steps=10, batch_size=4):
+        if report.step == 3:
+            break
+    assert same_weights(gpt, plain)
+    assert quietly(gpt, steps=2).interrupted is False
+
+
+def test_training_in_a_thread_works_although_no_signal_arrives_there():
+    histories = []
+    thread = threading.Thread(target=lambda: histories.append(quietly(a_gpt())))
+    thread.start()
+    thread.join()
+    assert histories[0].steps == [1, 2, 3]
+
+
+def test_a_run_that_diverges_leaves_a_model_that_talks():
+    gpt = a_gpt()
+    with pytest.raises(TrainingDiverged, match="What usually helps: a lower learning rate"):
+        quietly(gpt, steps=20, learning_rate=1e30)
+    assert math.isfinite(gpt.evaluate(TEXT)) and gpt.generate("It", 5, seed=0)
+
+
+def test_an_interrupt_of_a_run_that_has_gone_wrong_says_so(monkeypatch):
+    cross_entropy, calls = training.F.cross_entropy, []
+
+    def poisoned(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return cross_entropy(*arguments, **keywords) * (math.nan if len(calls) == 3 else 1)
+
+    gpt = a_gpt()
+    monkeypatch.setattr(training.F, "cross_entropy", poisoned)
+    with pytest.raises(TrainingDiverged, match="the loss became nan at step 3; the model is back at step 0"):
+        quietly(gpt, steps=30)
+    monkeypatch.undo()
+    assert math.isfinite(gpt.evaluate(TEXT))
+
+
+def test_mistake_of_the_reference_an_optimizer_inside_the_model():
+    gpt = a_gpt()
+    quietly(gpt)
+    assert not any("optim" in name for name in vars(gpt.model)) and not any("optim" in name for name in vars(gpt))
+
+
+# Asked ----------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("method", ["bpe", "substring", "bytes"])
+def test_a_generated_text_is_its_pieces_in_a_row(method):
+    gpt = a_gpt(method=method, vocab_size=256 if method == "bytes" else 280)
+    pieces = list(gpt.stream("It is é", 60, temperature=1.5, seed=3))
+    assert gpt.generate("It is é", 60, temperature=1.5, seed=3) == "".join(pieces)
+    assert len(pieces) > 5 and all(pieces)
+
+
+def test_no_new_tokens_is_no_text(gpt):
+    assert gpt.generate("It is", 0) == "" and list(gpt.stream("It is", 0)) == []
+
+
+@pytest.mark.parametrize("prompt", ["", "I", TEXT * 2, "é🙂漢", "\n"])
+def test_any_prompt_is_fine(prompt, gpt):
+    assert gpt.generate(prompt, 12, seed=1) == gpt.generate(prompt, 12, seed=1)
+
+
+def test_equal_seeds_equal_texts_and_greedy_needs_none(gpt):
+    assert len({gpt.generate("It", 30, temperature=1.2, seed=seed) for seed in range(5)}) == 5
+    assert len({gpt.generate("It", 30, temperature=1.2) for _ in range(4)}) > 1
+    assert gpt.generate("It", 30, temperature=0) == gpt.generate("It", 30, temperature=0, seed=9)
+
+
+def test_the_bytes_of_a_character_are_held_back_until_they_are_all_there(gpt, monkeypatch):
+    whole = "aé🙂b".encode()
+    monkeypatch.setattr("minigpt.gpt.generate_ids", lambda *arguments: iter(whole))
+    assert list(gpt.stream("")) == ["a", "é", "🙂", "b"]
+    monkeypatch.setattr("minigpt.gpt.generate_ids", lambda *arguments: iter("né".encode()[:-1]))
+    assert list(gpt.stream("")) == ["n"]                                 # unfinished: left out
+    monkeypatch.setattr("minigpt.gpt.generate_ids", lambda *arguments: iter(b"\xffa"))
+    assert "".join(gpt.stream("")) == "\ufffda"                          # impossible: shown as such
+
+
+def test_a_stream_can_be_left_at_any_time(gpt):
+    stream = gpt.stream("It", 10 ** 9, seed=0)
+    assert next(stream)
+    stream.close()
+
+
+def test_the_next_token_probabilities_are_sorted_and_sum_to_one(gpt):
+    tokens, probs = gpt.next_token_probs("It is a")
+    assert len(tokens) == len(probs) == gpt.tokenizer.vocab_size and set(tokens) == set(gpt.tokenizer.vocab)
+    assert float(probs.sum()) == pytest.approx(1, abs=1e-5) and (probs.diff() <= 0).all()
+    ids = torch.tensor([gpt.tokenizer.encode("It is a")[-8:]])
+    expected = gpt.model.eval()(ids)[0, -1].softmax(-1)
+    assert tokens[0] == gpt.tokenizer.id_to_token(int(expected.argmax()))
+    assert float(probs[0]) == pytest.approx(float(expected.detach().max()), rel=1e-5)
+    tokens, probs = gpt.next_token_probs("", temperature=0)
+    assert probs.tolist() == [1.0] + [0.0] * (len(tokens) - 1)
+    assert int((gpt.next_token_probs("", top_k=3)[1] > 0).sum()) == 3
+
+
+@pytest.mark.parametrize("prompt, n", [("", 1), ("It is a truth", None), (TEXT, 8)])
+def test_attention_weights_have_rows_that_sum_to_one_and_look_back_only(prompt, n, gpt):
+    weights = gpt.attention_weights(prompt)
+    n = n or min(8, len(gpt.tokenizer.encode(prompt)))
+    assert weights.shape == (2, 2, n, n)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, n))
+    assert not weights.triu(1).any() and not weights.requires_grad
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_asking_leaves_the_mode_and_the_chance_of_others_alone(was_training):
+    gpt = a_gpt(dropout=0.5)
+    gpt.model.train(was_training)
+    torch.manual_seed(1)
+    for ask in (lambda: gpt.next_token_probs("It")[1], lambda: gpt.attention_weights("It"), lambda: gpt.evaluate("It"),
+                lambda: gpt.generate("It", 9, seed=1)):
+        first, second = ask(), ask()                                     # dropout would make them differ
+        assert torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+        assert gpt.model.training == was_training
+    assert torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(1)))
+
+
+def test_evaluation_is_in_nats_per_byte_of_the_text(gpt):
+    text = "It is é🙂"
+    ids = gpt.tokenizer.encode(START + text)
+    assert len(ids) > 2
+    expected, gpt_model = 0.0, gpt.model.eval()
+    for start in range(0, len(ids) - 1, 8):
+        window = torch.tensor([ids[start:start + 9]])
+        log_probs = gpt_model(window[:, :-1])[0].log_softmax(-1)
+        expected -= log_probs.gather(1, window[0, 1:, None]).sum().item()
+    assert gpt.evaluate(text) == pytest.approx(expected / len(text.encode()), rel=1e-5)
+    with pytest.raises(ValueError, match="text must have at least one character"):
+        gpt.evaluate("")
+
+
+# Kept -----------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("method, size", [("bpe", {}), ("substring", {}), ("bytes", {"vocab_size": 256}),
+                                          ("bpe", {"d_ff": 0, "n_layers": 1}), ("bpe", {"dropout": 0.5}),
+                                          ("bpe", {"n_layers": 0})])
+def test_what_was_saved_is_what_is_loaded(method, size, tmp_path):
+    gpt = a_gpt(method=method, **size)
+    quietly(gpt)
+    path = tmp_path / "größer und schöner.safetensors"
+    gpt.save(path)
+    loaded = GPT.load(path)
+    assert same_weights(gpt, loaded) and loaded.tokenizer == gpt.tokenizer and loaded.model.config == gpt.model.config
+    assert loaded.generate("It", 40, seed=1) == gpt.generate("It", 40, seed=1)
+    assert loaded.evaluate(TEXT) == gpt.evaluate(TEXT)
+    again = tmp_path / "again.safetensors"
+    loaded.save(again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_the_file_holds_weights_configuration_and_tokenizer_and_no_mask(gpt, tmp_path):
+    gpt.save(tmp_path / "model.safetensors")
+    tensors, strings = files.load_tensors(tmp_path / "model.safetensors", KIND)
+    assert sum(tensor.numel() for tensor in tensors.values()) == gpt.model.n_parameters
+    assert tensors.keys() == dict(gpt.model.named_parameters()).keys()
+    assert strings.keys() == {"config", "tokenizer", "format", "format_version", "sha256"}
+
+
+def test_half_is_half_the_size_and_nearly_the_same(gpt, tmp_path):
+    gpt.save(tmp_path / "whole.safetensors")
+    gpt.save(tmp_path / "half.safetensors", half=True)
+    loaded = GPT.load(tmp_path / "half.safetensors")
+    saved = (tmp_path / "whole.safetensors").stat().st_size - (tmp_path / "half.safetensors").stat().st_size
+    assert saved == pytest.approx(2 * gpt.model.n_parameters, abs=200)
+    assert loaded.evaluate(TEXT) == pytest.approx(gpt.evaluate(TEXT), abs=1e-3)
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in gpt.model.parameters()} == {torch.float32}   # the one that was saved is not changed
+
+
+def test_loading_leaves_the_chance_of_others_alone(gpt, tmp_path):
+    gpt.save(tmp_path / "model.safetensors")
+    torch.manual_seed(1)
+    GPT.load(tmp_path / "model.safetensors")
+    assert torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(1)))
+
+
+def test_mistake_of_the_reference_training_after_loading_was_impossible(gpt, tmp_path):
+    gpt.save(tmp_path / "model.safetensors")
+    loaded = GPT.load(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="text must be given"):
+        quietly(loaded)
+    before = loaded.evaluate(OTHER)
+    quietly(loaded, text=OTHER, steps=20)
+    assert loaded.evaluate(OTHER) < before
+    assert quietly(loaded).steps == [1, 2, 3]                            # the text is remembered now
+
+
+def test_mistake_of_the_reference_building_after_loading_threw_the_weights_away(gpt, tmp_path):
+    gpt.save(tmp_path / "model.safetensors")
+    assert same_weights(GPT.load(tmp_path / "model.safetensors"), gpt)
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto", pytest.param("cuda", marks=pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a GPU"))])
+def test_a_device_can_be_chosen(device, gpt, tmp_path):
+    gpt.save(tmp_path / "model.safetensors")
+    loaded = GPT.load(tmp_path / "model.safetensors", device=device)
+    assert device == "auto" or loaded.device.type == device
+    quietly(loaded, text=OTHER)
+    assert loaded.generate("It", 5, seed=0) and loaded.next_token_probs("It")[1].device.type == "cpu"
+    loaded.save(tmp_path / "again.safetensors")
+    assert GPT.load(tmp_path / "again.safetensors").device.type == "cpu"
+
+
+def test_a_device_that_is_not_there_is_refused_before_the_file_is_read(tmp_path):
+    for device in ("cuda:99", "abacus", 7, None):
+        with pytest.raises(ValueError, match="device must be"):
+            GPT.load(tmp_path / "not there", device=device)
+
+
+def test_importing_the_package_brings_no_front_end():
+    import subprocess
+    script = ("import sys, minigpt, minigpt.__main__; "
+              "print([n for n in ('matplotlib', 'ipywidgets', 'IPython', 'requests') if n in sys.modules])")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_a_plot_of_a_history_comes_from_the_front_end(monkeypatch):
+    monkeypatch.setitem(sys.modules, "minigpt.classroom.plots", types.SimpleNamespace(loss_curve=lambda history: history))
+    history = quietly(a_gpt(), steps=1)
+    assert history.plot() is history
+
+
+def test_its_name_says_what_it_is(gpt):
+    assert f"{gpt.model.n_parameters:,} parameters" in repr(gpt) and "bpe" in repr(gpt)
