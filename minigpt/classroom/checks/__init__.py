@@ -12,6 +12,7 @@ from minigpt.classroom.checks.attention import (
     check_multi_head,
     check_split_heads,
 )
+from minigpt.classroom.checks.bugs import check_byte_encode, check_load, check_training_step
 from minigpt.classroom.checks.framework import Mistake
 from minigpt.classroom.checks.model import check_block, check_feed_forward, check_gpt, check_layer_norm
 from minigpt.classroom.checks.sampling import check_generate, check_next_token_probs
@@ -29,6 +30,7 @@ __all__ = [
     "check_average",
     "check_batch",
     "check_block",
+    "check_byte_encode",
     "check_causal_mask",
     "check_cross_entropy",
     "check_decode",
@@ -38,10 +40,12 @@ __all__ = [
     "check_gpt",
     "check_layer_norm",
     "check_learning_rate",
+    "check_load",
     "check_longest_match",
     "check_merge",
     "check_multi_head",
     "check_next_token_probs",
     "check_pair_counts",
     "check_split_heads",
+    "check_training_step",
 ]

@@ -205,12 +205,12 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
             filtered(probs, probs.cumsum(-1) - probs < top_p),
         f"With {setting}, you add up from the least likely token. Sort the largest first.":
             back_ascending(probs, top_p),
+        f"With {setting}, top_p is measured before the temperature. The temperature comes first.":
+            filtered(probs, cut(plain, top_k, top_p) > 0),
         f"With {setting}, you keep the tokens that are each more likely than top_p. It is their sum that counts.":
             filtered(probs, probs >= top_p),
         f"With {setting}, you keep each token above 1 − top_p. It is their sum that counts.":
             filtered(probs, probs >= 1 - top_p),
-        f"With {setting}, top_p is measured before the temperature. The temperature comes first.":
-            filtered(probs, cut(plain, top_k, top_p) > 0),
     })
 
 
