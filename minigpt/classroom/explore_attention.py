@@ -149,11 +149,16 @@ def cost_explorer() -> Explorer:
     """Multiplications and additions of one attention layer against T: its two matrices, and its T × T part."""
     def draw(d_model):
         T = np.array(LENGTHS, dtype=float)
-        return lines({"the matrices: 8 T C²": (T, 8 * T * d_model ** 2), "T × T scores, and the mix: 4 T² C":
-                      (T, 4 * T ** 2 * d_model)}, log_x=True, log_y=True, x_label="T (tokens)",
-                     y_label="floating-point operations", title=f"C = {d_model}: the lines cross at T = 2C = {2 * d_model}",
-                     alt=f"Two rising lines. At C = {d_model} the T × T part overtakes the matrices at T = {2 * d_model} "
-                         "and rises twice as steeply.")
+        picture = lines(
+            {"the matrices: 8 T C²": (T, 8 * T * d_model ** 2), "the T × T part: 4 T² C": (T, 4 * T ** 2 * d_model)},
+            log_x=True, log_y=True, x_label="T (tokens)", y_label="additions and multiplications",
+            title=f"C = {d_model:,}: the lines cross at T = 2C = {2 * d_model:,}",
+            alt=f"Two rising lines. At C = {d_model} the T × T part overtakes the matrices at T = {2 * d_model} and rises "
+                "twice as steeply.")
+        axes, = picture.figure.axes
+        axes.set_xticks(LENGTHS[::2], [f"{length:,}" for length in LENGTHS[::2]])
+        axes.minorticks_off()                               # a hundred small ticks take longer than all the rest
+        return picture
     return Explorer(draw, {"d_model": option_slider("C = d_model", 128, (64, 128, 256, 512, 1024, 2048, 4096))})
 
 
@@ -173,7 +178,7 @@ def head_explorer(gpt: GPT, text: str = "She was very happy with her sister") ->
         scores = q @ k.T / q.shape[-1] ** 0.5 / temperature                                     # (T, T)
         if mask:
             scores = scores.masked_fill(~causal_mask(len(q)), float("-inf"))
-        return head_picture(gpt, text, scores.softmax(-1), layer, head, masked=mask)
+        return head_picture(gpt, text, scores.softmax(-1), layer, head, masked=mask, show_values=".2f")
     return Explorer(draw, {"text": text_box("text", text), **layer_and_head(gpt),
                            "mask": checkbox("hide the future (causal mask)", True),
                            "temperature": option_slider("temperature", 1, (0.1, 0.25, 0.5, 1, 2, 4, 10))}, wait=0.1)
@@ -184,7 +189,8 @@ def layer_and_head(gpt: GPT) -> dict:
     return {"layer": slider("layer", 1, 1, config.n_layers), "head": slider("head", 1, 1, config.n_heads)}
 
 
-def head_picture(gpt: GPT, text: str, weights: Tensor, layer: int, head: int, masked: bool = True) -> Picture:
+def head_picture(gpt: GPT, text: str, weights: Tensor, layer: int, head: int, masked: bool = True,
+                 show_values: str | None = None) -> Picture:
     """The weights (T, T) of one head as a heat map with the tokens beside it; where `masked`, the future is hatched."""
     ids = gpt.tokenizer.encode(text or "\n")[-min(SHOWN_TOKENS, len(weights)):]
     labels = [token_label(gpt.tokenizer.id_to_token(i)) for i in ids]
@@ -194,7 +200,7 @@ def head_picture(gpt: GPT, text: str, weights: Tensor, layer: int, head: int, ma
     most = weights[-1].argmax()
     future = "" if masked else " The future is not hidden: the upper triangle has weights too."
     return heat_map(weights, labels, labels, low=0, high=1, row_label="this token …", column_label="… looks at",
-                    value_label="attention weight",
+                    value_label="attention weight", show_values=show_values,
                     alt=f"A {'lower triangle' if masked else 'full square'} of weights for {len(ids)} tokens in layer "
                         f"{layer}, head {head}. The last token, {labels[-1]}, looks most at {labels[most]}: "
                         f"{weights[-1, most]:.2f}.{future}")
