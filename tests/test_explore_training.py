@@ -125,9 +125,10 @@ def test_what_holds_the_gpt_talks_with_the_new_model_while_it_trains(live):
 def test_start_twice_is_one_thread(live):
     before = threading.active_count()
     live.start()
+    thread = live.thread
     live.start()
     live.start_button.click()
-    assert threading.active_count() == before + 1
+    assert live.thread is thread and threading.active_count() == before + 1
 
 
 def test_a_second_panel_takes_over_from_the_first(live, book):
