@@ -166,8 +166,8 @@ REASONS = [     # the first whose words are in the messages of pip, venv or the 
      "command again: it goes on from here."),
     (("no matching distribution found for torch", "cannot install torch"),
      "There is no PyTorch {torch} for Python {python} on this system ({system}). It is made for 64-bit Linux and\n"
-     "Windows and for Macs with an Apple chip. If yours is one of these, install Python 3.13, delete the folder .venv\n"
-     "and run again with that Python; else use Binder or conda, as README.md tells."),
+     "Windows, and for Macs with an Apple chip and macOS 14 or newer. If yours is one of these, install Python 3.13,\n"
+     "delete the folder .venv and run again with that Python; else use Binder or conda, as README.md tells."),
     (("dll load failed", "winerror 126]", "winerror 1114]"),
      "PyTorch needs Microsoft's Visual C++ Redistributable (x64), which is missing here: install it from Microsoft,\n"
      "then run the same command again."),
