@@ -14,8 +14,20 @@ from torch import Tensor
 
 from minigpt import GPT
 from minigpt.attention import causal_mask, rotate
-from minigpt.classroom.plots import (BLACK, BLUE, DASHES, GREEN, RED, SMALLEST_FONT, Picture, bars, heat_map, lines,
-                                     new_figure, token_label)
+from minigpt.classroom.plots import (
+    BLACK,
+    BLUE,
+    DASHES,
+    GREEN,
+    RED,
+    SMALLEST_FONT,
+    Picture,
+    bars,
+    heat_map,
+    lines,
+    new_figure,
+    token_label,
+)
 from minigpt.classroom.widgets import Explorer, Page, checkbox, option_slider, slider, text_box
 
 SHOWN_TOKENS = 24       # more would be too small to read from the back of the room
