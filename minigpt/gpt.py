@@ -249,14 +249,14 @@ class GPT:
         try:
             config = GPTConfig(**json.loads(metadata["config"]))
             tokenizer = Tokenizer.from_json(metadata["tokenizer"])
-            with torch.device("meta"):                               # shapes alone: before memory is taken for the numbers
-                wanted = {name: tuple(tensor.shape) for name, tensor in GPTModel(config).state_dict().items()}
+            _check_size(config, weights)
+            with torch.random.fork_rng(devices=[]):                  # the first weights are random, and nobody's loss
+                gpt = cls(tokenizer, GPTModel(config))
+            wanted = {name: tuple(tensor.shape) for name, tensor in gpt.model.state_dict().items()}
             found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
             if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
                 raise ValueError(f"{wrong[0]} should be {wanted.get(wrong[0], 'absent')} "
                                  f"and is {found.get(wrong[0], 'absent')}")
-            with torch.random.fork_rng(devices=[]):                  # the first weights are random, and nobody's loss
-                gpt = cls(tokenizer, GPTModel(config))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
@@ -265,6 +265,13 @@ class GPT:
 
     def __repr__(self) -> str:
         return f"GPT({self.tokenizer!r}, {self.model.config!r}, {self.model.n_parameters:,} parameters)"
+
+
+def _check_size(config: GPTConfig, weights: dict[str, Tensor]) -> None:
+    """Refuse a configuration far larger than the weights beside it, before memory is taken for it."""
+    wanted, found = sum(config.parameter_counts().values()), sum(tensor.numel() for tensor in weights.values())
+    if wanted > 2 * found + 1_000_000:
+        raise ValueError(f"its configuration asks for {wanted:,} numbers, and it holds {found:,}")
 
 
 def _books(text: str | Sequence[str]) -> Sequence[str]:

@@ -51,6 +51,16 @@ class GPTConfig:
             raise ValueError(f"positions can be 'rotary' with an even number of channels a head only, "
                              f"not {self.d_model // self.n_heads}: change d_model or n_heads")
 
+    def parameter_counts(self) -> dict[str, int]:
+        """How many numbers each part of such a model learns, without making one."""
+        C, layers = self.d_model, self.n_layers
+        return {"token embedding": self.vocab_size * C,
+                "position embedding": self.context_length * C if self.positions == "learned" else 0,
+                "attention": layers * (3 * C * C + C * C + C),
+                "feed-forward": layers * (2 * C * self.d_ff + self.d_ff + C) if self.d_ff else 0,
+                "norms": (layers * (4 if self.d_ff else 2) + 2) * C,
+                "head": self.vocab_size * C}
+
 
 class FeedForward(nn.Module):
     """What a token does with what it has gathered: widen to d_ff, GELU, back to d_model, each token by itself.
@@ -176,7 +186,7 @@ def check_model(model) -> None:
 
 def _initialise(module: nn.Module) -> None:
     """Small random weights (GPT-2's 0.02), so that the first guess is nearly uniform and the first loss nearly ln V."""
-    if isinstance(module, (nn.Linear, nn.Embedding)) and not module.weight.is_meta:      # meta: shapes without numbers
+    if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

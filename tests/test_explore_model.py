@@ -11,7 +11,7 @@ from minigpt.classroom import explore_model as explore
 
 @pytest.mark.parametrize("config", [GPTConfig(), GPTConfig(50, 8, 12, 3, 4, 0), GPTConfig(64, 16, 32, 4, 2, 64, positions="rotary")])
 def test_the_parts_add_up_to_the_model(config):
-    assert sum(explore.parameter_counts(config).values()) == GPTModel(config).n_parameters
+    assert sum(config.parameter_counts().values()) == GPTModel(config).n_parameters
 
 
 def test_operations_are_those_that_torch_counts():
@@ -29,7 +29,6 @@ def test_the_size_explorer_shows_the_counts_of_its_sliders():
         explorer.controls[name].value = value
     expected = GPTModel(GPTConfig(512, 32, 64, 4, 3, 0)).n_parameters
     assert explorer.error is None and f"{expected:,} parameters" in explorer.output.value
-    assert "feed-forward" in explorer.output.value or "embedding" in explorer.output.value
 
 
 def test_layer_norm_ends_at_mean_0_whatever_came_in():

@@ -14,18 +14,6 @@ from minigpt.classroom.widgets import Explorer, option_slider, slider
 PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_layers=2, d_ff=512)
 
 
-def parameter_counts(config: GPTConfig) -> dict[str, int]:
-    """How many numbers each part learns. The parts add up to `GPTModel(config).n_parameters`."""
-    C = config.d_model
-    layers = config.n_layers
-    return {"token embedding": config.vocab_size * C,
-            "position embedding": config.context_length * C if config.positions == "learned" else 0,
-            "attention": layers * (3 * C * C + C * C + C),
-            "feed-forward": layers * (2 * C * config.d_ff + config.d_ff + C) if config.d_ff else 0,
-            "norms": (layers * (4 if config.d_ff else 2) + 2) * C,
-            "head": config.vocab_size * C}
-
-
 def flops_per_token(config: GPTConfig) -> int:
     """Floating-point operations that training takes for one token: forward, and twice that backward.
 
@@ -42,7 +30,7 @@ def training_bytes(config: GPTConfig, batch_size: int) -> int:
     """Memory that training takes, about: weights, gradients, Adam's two averages, and the activations kept for backward."""
     tokens = batch_size * config.context_length
     a_token = config.n_layers * (14 * config.d_model + 2 * config.d_ff) + 2 * config.vocab_size
-    return 4 * (4 * sum(parameter_counts(config).values()) + tokens * a_token)
+    return 4 * (4 * sum(config.parameter_counts().values()) + tokens * a_token)
 
 
 @cache
@@ -62,7 +50,7 @@ def size_explorer() -> Explorer:
     """Slide the sizes; see the parameters of each part, the work, the memory, and the time of a step on this machine."""
     def draw(vocab_size, d_model, n_layers, d_ff, context_length):
         config = GPTConfig(vocab_size, context_length, d_model, 4, n_layers, d_ff * d_model)
-        counts, batch = parameter_counts(config), 16
+        counts, batch = config.parameter_counts(), 16
         picture = bars(list(counts), [n / 1e6 for n in counts.values()], value_label="million parameters",
                        alt=f"{sum(counts.values()):,} parameters; the largest part is "
                            f"{max(counts, key=counts.get)} with {max(counts.values()):,}.")
@@ -83,7 +71,7 @@ def size_explorer() -> Explorer:
 def still_sizes() -> Picture:
     """What stands in the stored page: no measured time in it, which would differ from machine to machine."""
     config = GPTConfig(1024, 64, 192, 4, 2, 768)
-    counts = parameter_counts(config)
+    counts = config.parameter_counts()
     return bars(list(counts), [n / 1e6 for n in counts.values()], value_label="million parameters",
                 title=f"{sum(counts.values()) / 1e6:.2f} million parameters",
                 alt=f"Where the {sum(counts.values()):,} parameters of a model with 2 layers and 192 channels are: most in the "
