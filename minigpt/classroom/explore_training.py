@@ -151,7 +151,8 @@ class LiveTraining(Card):
         if measured:
             self._held_out.append((report.seconds, report.validation_loss))
         affordable = self.drawing_seconds < DRAWING_SHARE * report.seconds
-        if report.step == 1 or (measured and affordable):
+        telling = measured or report.step & (report.step - 1) == 0         # 1, 2, 4, 8, …: most is learned early
+        if report.step == 1 or (telling and affordable):
             self._sample()
         if report.step == 1 or (affordable and (measured or time.perf_counter() - self._drawn > REDRAW)):
             self._draw(seconds)
