@@ -229,7 +229,7 @@ def heat_map(matrix, row_labels: Sequence[str], column_labels: Sequence[str], *,
     if show_values and cell >= 0.5:
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
-                dark = image.norm(value) < 0.6              # white on viridis's dark half, black on its light half
+                dark = image.norm(value) < 0.43             # where white stands out more from viridis than black
                 axes.text(column, row, f"{value:{show_values}}", ha="center", va="center", fontsize=SMALLEST_FONT,
                           color="white" if dark else "black")
     return Picture(figure, alt)
