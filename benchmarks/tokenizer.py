@@ -1,6 +1,5 @@
 """How fast the tokenizer is: against the `tokenizers` library and a plain count of substrings, on the Austen text.
 
-`python -m benchmarks.tokenizer` prints one line a measurement; `rows()` gives them to whoever collects all of them.
 Ours and the peer take turns, and each figure is a median, so that what else the machine does hits both alike. Where a
 text is compared with its quarter, it is the time of the processor, which other programs change little.
 """
@@ -9,12 +8,12 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from statistics import median
+from collections.abc import Callable, Iterator
 
 import psutil
 import tokenizers
 
+from benchmarks.measure import medians, row, seconds
 from minigpt.corpus import read_text
 from minigpt.tokenizer import WORDS, Tokenizer
 
@@ -28,21 +27,6 @@ def rows() -> list[dict]:
     text = read_text("austen")
     growth = memory(text)                   # first, while this process is still small
     return [*against_the_library(text), against_plain_counting(text), *linear(text), growth]
-
-
-def row(what: str, ours: float, peer: float, target: float) -> dict:
-    return {"what": what, "ours": ours, "peer": peer, "ratio": ours / peer, "target": target}
-
-
-def seconds(function: Callable, *arguments, clock: Callable = time.perf_counter) -> float:
-    start = clock()
-    function(*arguments)
-    return clock() - start
-
-
-def medians(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    ours, peer = zip(*pairs, strict=True)
-    return median(ours), median(peer)
 
 
 # ---- against others --------------------------------------------------------------------------------------------------
@@ -152,7 +136,3 @@ def memory(text: str, megabytes: int = 50) -> dict:
             early, late = (max(early, used), late) if written <= 10e6 else (early, max(late, used))
     return row(f"memory while {megabytes} MB are encoded, against the first 10 MB (MB)", late, early, 1.1)
 
-
-if __name__ == "__main__":
-    for measured in rows():
-        print("{what:75} {ours:9.3f} {peer:9.3f}   ratio {ratio:6.3f}   target at most {target}".format(**measured))

@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("--steps", type=int, help="train for so many steps")
     budget.add_argument("--seconds", type=float, help="train for so many seconds")
     for name in SIZE + RECIPE:
-        kind = {"method": str, "positions": str, "dropout": float, "learning_rate": float, "label_smoothing": float}.get(name, int)
-        train.add_argument("--" + name.replace("_", "-"), type=kind, choices={"method": METHODS, "positions": POSITIONS}.get(name),
-                           help="default: the preset's")
+        choices = {"method": METHODS, "positions": POSITIONS}.get(name)
+        kind = str if choices else float if name in ("dropout", "learning_rate", "label_smoothing") else int
+        train.add_argument("--" + name.replace("_", "-"), type=kind, choices=choices, help="default: the preset's")
     train.add_argument("--evaluations", type=int, default=4, help="how often the validation loss is measured (default: 4)")
     train.add_argument("--seed", type=int, default=0, help="default: 0")
     train.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")

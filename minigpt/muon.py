@@ -66,11 +66,17 @@ def orthogonalise(matrices: Tensor) -> Tensor:
         return orthogonalise(matrices.mT).mT
     x = matrices / (1.01 * matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)      # no singular value above 1
     square = x @ x.mT                                                             # (N, rows, rows)
-    total = None
-    for a, b, c in COEFFICIENTS:
-        if total is not None:
-            square = factor @ square @ factor
-        factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
-        factor.diagonal(dim1=-2, dim2=-1).add_(a)
-        total = factor if total is None else factor @ total
+    factor = total = _polynomial(square, COEFFICIENTS[0])
+    for coefficients in COEFFICIENTS[1:]:
+        square = factor @ square @ factor
+        factor = _polynomial(square, coefficients)
+        total = factor @ total
     return total @ x
+
+
+def _polynomial(square: Tensor, coefficients: tuple[float, float, float]) -> Tensor:
+    """a + b s + c s² for a stack of square matrices s."""
+    a, b, c = coefficients
+    result = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    result.diagonal(dim1=-2, dim2=-1).add_(a)
+    return result

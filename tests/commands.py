@@ -12,7 +12,8 @@ from pathlib import Path
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"      # spawn on Windows
 CONTEXT = multiprocessing.get_context(METHOD)
-CONTEXT.set_forkserver_preload(["minigpt.__main__", "torch._dynamo", "tqdm.auto"])      # torch._dynamo: the first optimizer imports it
+# torch._dynamo: the first optimizer imports it
+CONTEXT.set_forkserver_preload(["minigpt.__main__", "torch._dynamo", "tqdm.auto"])      # the first optimizer needs the second
 
 TINY = ("--d-model", "16", "--n-heads", "2", "--n-layers", "1", "--d-ff", "32", "--context-length", "8",
         "--vocab-size", "280", "--batch-size", "4")

@@ -9,7 +9,8 @@ from minigpt import GPT, GPTConfig, GPTModel
 from minigpt.classroom import explore_model as explore
 
 
-@pytest.mark.parametrize("config", [GPTConfig(), GPTConfig(50, 8, 12, 3, 4, 0), GPTConfig(64, 16, 32, 4, 2, 64, positions="rotary")])
+@pytest.mark.parametrize("config", [GPTConfig(), GPTConfig(50, 8, 12, 3, 4, 0),
+                                    GPTConfig(64, 16, 32, 4, 2, 64, positions="rotary")])
 def test_the_parts_add_up_to_the_model(config):
     assert sum(config.parameter_counts().values()) == GPTModel(config).n_parameters
 

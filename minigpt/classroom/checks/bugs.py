@@ -25,8 +25,8 @@ def check_byte_encode(student: Student) -> None:
         if list(answer) == right:
             continue
         if list(answer) == [ord(character) for character in text]:
-            raise Mistake(f"For {text!r} you return the characters' numbers, {max(answer)} for one. Two bytes spell some of these, and "
-                          "bytes end at 255: `text.encode('utf-8')` has them.")
+            raise Mistake(f"For {text!r} you return the characters' numbers, {max(answer)} for one. Two bytes spell some "
+                          "of these, and bytes end at 255: `text.encode('utf-8')` has them.")
         if len(answer) < len(right):
             raise Mistake(f"For {text!r} you return {len(answer)} ids, and its UTF-8 bytes are {len(right)}: something is lost, "
                           "and no decoder can bring it back.")
@@ -66,8 +66,8 @@ def check_training_step(student: Student) -> None:
             x, y = torch.randint(11, (2, 4, 6))
             loss = student(model=mine, optimizer=optimizers[0], x=x, y=y)
             if isinstance(loss, torch.Tensor) and loss.requires_grad:
-                raise Mistake("The loss that you return still holds the whole graph of its computation, so memory grows with every "
-                              "step that you remember. Return `loss.item()`.")
+                raise Mistake("The loss that you return still holds the whole graph of its computation, so memory grows "
+                              "with every step that you remember. Return `loss.item()`.")
             expected = F.cross_entropy(right(x).flatten(0, 1), y.flatten())
             optimizers[1].zero_grad()
             expected.backward()
@@ -84,15 +84,15 @@ def check_training_step(student: Student) -> None:
 
 def _name_the_step(step, start, weights, mine, right, gradients) -> None:
     if all(map(same, weights, start)):
-        raise Mistake("After your step no weight has changed. Three calls belong to a step: backward, step, and zero_grad. Is one "
-                      "missing, or is the gradient emptied before it is used?")
+        raise Mistake("After your step no weight has changed. Three calls belong to a step: backward, step, and zero_grad. "
+                      "Is one missing, or is the gradient emptied before it is used?")
     found = [p.grad for p in mine.parameters()]
     if step > 1 and all(g is not None for g in found) and not all(map(same, found, gradients)):
         ratio = float(sum(g.norm() for g in found) / sum(g.norm() for g in gradients))
-        raise Mistake(f"Step {step} goes wrong: the gradient is {ratio:.1f} times as long as this batch's own. It still holds the "
-                      "steps before. `backward()` adds to what is there: empty it with `optimizer.zero_grad()`.")
-    raise Mistake(f"After step {step} the weights are not those of one step on the mean cross-entropy of this batch. Is the loss a "
-                  "mean over all tokens, is `backward()` called once, and `optimizer.step()` once?")
+        raise Mistake(f"Step {step} goes wrong: the gradient is {ratio:.1f} times as long as this batch's own. It still holds "
+                      "the steps before. `backward()` adds to what is there: empty it with `optimizer.zero_grad()`.")
+    raise Mistake(f"After step {step} the weights are not those of one step on the mean cross-entropy of this batch. Is the loss "
+                  "a mean over all tokens, is `backward()` called once, and `optimizer.step()` once?")
 
 
 @check("loading: every weight is the saved one, whatever was built on the way")
@@ -109,8 +109,8 @@ def check_load(student: Student) -> None:
             if not isinstance(model, GPTModel):
                 raise Mistake(f"Your result should be a GPT; what comes is {article(answer)}.")
             if model.config != saved.model.config:
-                raise Mistake(f"The saved model has {saved.model.config}, yours {model.config}: the size must come from the file, not "
-                              "from the code that reads it.")
+                raise Mistake(f"The saved model has {saved.model.config}, yours {model.config}: the size must come from the "
+                              "file, not from the code that reads it.")
             _compare(model.state_dict(), saved.model.state_dict())
 
 
@@ -119,8 +119,8 @@ def _compare(found: dict, saved: dict) -> None:
     if not wrong:
         return
     if all(name.endswith(("bias", "norm.weight", "norm1.weight", "norm2.weight")) or name in wrong for name in saved):
-        raise Mistake("No weight is the saved one: they are new random numbers. Was the model built again *after* its weights were "
-                      "loaded? Build first, then load.")
+        raise Mistake("No weight is the saved one: they are new random numbers. Was the model built again *after* its weights "
+                      "were loaded? Build first, then load.")
     if len(wrong) <= len(saved) / 2:
         raise Mistake(f"{len(wrong)} of {len(saved)} tensors are not the saved ones, {wrong[0]} for one. Load all of them.")
     raise Mistake(f"{len(wrong)} of {len(saved)} tensors are not the saved ones, {wrong[0]} for one.")
