@@ -51,7 +51,7 @@ class History:
 
     def plot(self):
         """The loss curves, as a picture for a notebook. Needs the notebook extra (matplotlib)."""
-        from minigpt.classroom.plots import loss_curve      # only here: the core stands without a front end
+        from minigpt.classroom.plots import loss_curve  # only here: the core stands without a front end
         return loss_curve(self)
 
 
