@@ -1,0 +1,163 @@
+"""How good are the tests? Break the finished code in one small place at a time, and see whether a test turns red.
+
+    python tests/mutation.py --sample 40 --seed 1             # a sample; without --sample every place, which takes hours
+    python tests/mutation.py sampling model                   # of these modules alone
+
+A broken copy is called a mutant (DeMillo, Lipton and Sayward, "Hints on Test Data Selection", 1978). One that no test
+notices has survived, and is listed: either a test is missing, or the change makes no difference, which a person decides.
+Each mutant is a copy of the package in a temporary folder, so that the working tree is never touched.
+"""
+
+import argparse
+import ast
+import itertools
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": "1"}
+
+import hypothesis  # noqa: E402, F401
+import numpy  # noqa: E402, F401
+import pytest  # noqa: E402
+import safetensors.torch  # noqa: E402, F401
+import torch  # noqa: E402, F401
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = {       # the files that may notice, those that fail the soonest first
+    "attention": ["test_attention.py", "test_model.py", "test_arguments.py"],
+    "model": ["test_model.py", "test_attention.py", "test_reference_mistakes.py", "test_arguments.py"],
+    "sampling": ["test_sampling.py", "test_reference_mistakes.py", "test_arguments.py"],
+    "training": ["test_training.py", "test_arguments.py"],
+    "tokenizer": ["test_tokenizer.py", "test_tokenizer_properties.py", "test_arguments.py"],
+}
+SWAPS = {
+    ast.Lt: [ast.LtE, ast.GtE], ast.LtE: [ast.Lt, ast.Gt], ast.Gt: [ast.GtE, ast.LtE], ast.GtE: [ast.Gt, ast.Lt],
+    ast.Eq: [ast.NotEq], ast.NotEq: [ast.Eq], ast.Is: [ast.IsNot], ast.IsNot: [ast.Is], ast.In: [ast.NotIn],
+    ast.NotIn: [ast.In], ast.Add: [ast.Sub], ast.Sub: [ast.Add], ast.Mult: [ast.Div], ast.Div: [ast.Mult],
+    ast.FloorDiv: [ast.Mult], ast.Mod: [ast.FloorDiv], ast.Pow: [ast.Mult], ast.MatMult: [], ast.BitOr: [ast.BitAnd],
+    ast.BitAnd: [ast.BitOr], ast.LShift: [ast.RShift], ast.RShift: [ast.LShift], ast.And: [ast.Or], ast.Or: [ast.And],
+}
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, object]]:
+    """Every small change of one node: what it is in words, and a function that makes it."""
+    if isinstance(node, ast.Compare):
+        for i, operator in enumerate(node.ops):
+            for other in SWAPS[type(operator)]:
+                yield f"{name(operator)} -> {name(other)}", lambda n, i=i, other=other: n.ops.__setitem__(i, other())
+    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
+        for other in SWAPS[type(node.op)]:
+            yield f"{name(node.op)} -> {name(other)}", lambda n, other=other: setattr(n, "op", other())
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield "not removed", lambda n: setattr(n, "op", ast.UAdd()) or setattr(n, "operand", called("bool", n.operand))
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        yield "minus removed", lambda n: setattr(n, "op", ast.UAdd())
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
+        yield "~ removed", lambda n: setattr(n, "op", ast.UAdd())
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield f"{node.value} -> {not node.value}", lambda n: setattr(n, "value", not n.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        for step in (1, -1):
+            yield f"{node.value} -> {node.value + step}", lambda n, step=step: setattr(n, "value", n.value + step)
+    elif isinstance(node, ast.If | ast.While | ast.IfExp):
+        yield "condition -> True", lambda n: setattr(n, "test", ast.Constant(True))
+        yield "condition -> False", lambda n: setattr(n, "test", ast.Constant(False))
+    elif isinstance(node, ast.Return) and node.value is not None:
+        yield "return -> return None", lambda n: setattr(n, "value", ast.Constant(None))
+    for field in ("body", "orelse", "finalbody"):
+        statements = getattr(node, field, None)
+        for i, statement in enumerate(statements if isinstance(statements, list) else []):
+            if not isinstance(statement, ast.Pass | ast.Return | ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef) \
+                    and not is_docstring(statement):
+                yield (f"dropped: {ast.unparse(statement).splitlines()[0][:70]}",
+                       lambda n, field=field, i=i: getattr(n, field).__setitem__(i, ast.Pass()))
+
+
+def name(operator) -> str:
+    return operator.__name__ if isinstance(operator, type) else type(operator).__name__
+
+
+def called(function: str, argument: ast.expr) -> ast.expr:
+    return ast.Call(ast.Name(function, ast.Load()), [argument], [])
+
+
+def is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def mutants(source: str) -> list[tuple[int, int, str]]:
+    """Every small change that `changed` can make of a module: (place in the tree, number there, what it is in words)."""
+    return [(place, number, f"{getattr(node, 'lineno', 1)} {description}")
+            for place, node in enumerate(ast.walk(ast.parse(source)))
+            for number, (description, _) in enumerate(changes(node))]
+
+
+def changed(source: str, place: int, number: int) -> str:
+    """The source with that change."""
+    tree = ast.parse(source)
+    node = next(itertools.islice(ast.walk(tree), place, None))
+    change = list(changes(node))[number][1]
+    change(node)
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def is_killed(module: str, source: str, seconds: float) -> bool:
+    """Whether a test fails, or goes on for ever, with this source in the module's place."""
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("minigpt", "tests"):
+            shutil.copytree(REPOSITORY / part, Path(folder) / part, ignore=shutil.ignore_patterns("__pycache__", "browser"))
+        for shared in ("data", "pyproject.toml"):
+            os.symlink(REPOSITORY / shared, Path(folder) / shared)
+        (Path(folder) / "minigpt" / f"{module}.py").write_text(source, encoding="utf-8")
+        process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, TESTS[module]))
+        process.start()
+        process.join(seconds)
+        process.kill()
+        process.join()
+        return process.exitcode != 0
+
+
+def run_tests(folder: str, files: list[str]) -> None:
+    """In a process of its own, forked from one that has imported all that is slow to import, but nothing of the package."""
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = folder                   # for the processes that tests start
+    sys.path.insert(0, folder)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    present = [f"tests/{file}" for file in files if Path("tests", file).exists()]
+    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not bad_option", *present]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", choices=[[], *TESTS], help="default: all of them")
+    parser.add_argument("--sample", type=int, help="so many mutants, chosen by chance, and not all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=600, help="after which a mutant counts as noticed (default: 600)")
+    options = parser.parse_args()
+    sources = {module: (REPOSITORY / "minigpt" / f"{module}.py").read_text("utf-8") for module in options.modules or TESTS}
+    for module, source in sources.items():
+        if is_killed(module, ast.unparse(ast.parse(source)), options.seconds):
+            raise SystemExit(f"the tests of {module} fail without any change: mend that first")
+    places = [(module, *mutant) for module, source in sources.items() for mutant in mutants(source)]
+    chosen = random.Random(options.seed).sample(places, min(options.sample or len(places), len(places)))
+    survivors, began = [], time.time()
+    for count, (module, place, number, description) in enumerate(chosen, 1):
+        killed = is_killed(module, changed(sources[module], place, number), options.seconds)
+        print(f"{count}/{len(chosen)} {'killed' if killed else 'SURVIVED'} {module}.py:{description}", flush=True)
+        survivors += [] if killed else [f"{module}.py:{description}"]
+    print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants killed ({len(places)} exist) in "
+          f"{(time.time() - began) / 60:.0f} minutes; survivors:", *sorted(survivors) or ["none"], sep="\n  ")
+    return bool(survivors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
