@@ -19,6 +19,7 @@ TOP_K = (1, 2, 3, 5, 10, 20, 50, 100, OFF)
 REDRAW = 0.05           # seconds between two looks at a text that streams in
 SHOWN_PROMPT = 600      # characters of a long prompt that stand above its continuation
 ROWS = 10               # tokens in the bars
+BAR_WIDTH = 420         # pixels of a probability of 1
 
 
 def sampling_sliders() -> dict:
@@ -105,11 +106,11 @@ def probability_bars(tokens: list[bytes], probabilities: list[float]) -> Page:
     rows = "".join(
         '<tr style="background: none">'
         f'<td style="font: 16px monospace; text-align: right; padding: 1px 8px">{html.escape(token_label(token))}</td>'
-        '<td style="width: 420px; padding: 1px 0; text-align: left"><div style="background: '
-        f'{BLUE}; height: 20px; width: {100 * p:.1f}%"></div></td>'
-        f'<td style="font-size: 16px; padding: 1px 8px">{f"{p:.3f}" if p else "0 (cut)"}</td></tr>'
+        '<td style="padding: 1px 0; text-align: left; font-size: 16px; white-space: nowrap"><span style="display: '
+        f'inline-block; vertical-align: middle; background: {BLUE}; height: 20px; width: {BAR_WIDTH * p:.1f}px; '
+        f'margin-right: 8px"></span><span>{f"{p:.3f}" if p else "0 (cut)"}</span></td></tr>'
         for token, p in zip(tokens, probabilities, strict=True))
-    head = ('<tr style="background: none"><th style="text-align: right">next token</th>'
-            '<th style="text-align: left">probability, from 0 to 1</th><th></th></tr>')
+    head = ('<tr style="background: none"><th style="text-align: right; padding: 1px 8px">next token</th>'
+            f'<th style="text-align: left; min-width: {BAR_WIDTH + 80}px">probability</th></tr>')
     best = f"most likely next: {token_label(tokens[0])}, {probabilities[0]:.2f}"
     return Page(f'<table aria-label="{html.escape(best)}"><thead>{head}</thead><tbody>{rows}</tbody></table>', best)
