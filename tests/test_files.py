@@ -146,11 +146,11 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 def test_a_process_that_loads_while_another_saves_always_gets_one_of_the_two(path):
     """What is read is one file from its first byte to its last, never the header of one and the tensors of another."""
-    writer = f"""
+    writer = """
 import sys, torch
 from minigpt.files import save_tensors
 for i in range(100):
-    save_tensors(sys.argv[1], "kind", {{"a": torch.full((500,), float(i))}}, {{"i": str(i)}})
+    save_tensors(sys.argv[1], "kind", {"a": torch.full((500,), float(i))}, {"i": str(i)})
     if i == 0:
         print(flush=True)
 """
