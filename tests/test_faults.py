@@ -310,7 +310,7 @@ def test_a_disk_with_too_little_room_left(room, gpts, tmp_path):
 
 
 def limit_file_size(size):
-    import resource                                                      # POSIX's alone
+    import resource  # POSIX's alone
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
