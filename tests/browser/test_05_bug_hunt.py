@@ -1,0 +1,42 @@
+"""05_bug_hunt in a real JupyterLab: every bug shows itself, every crash is a printed line, every question answers."""
+
+
+def test_bugs_show_themselves_and_questions_answer(lab):
+    notebook = lab.open("05_bug_hunt")
+    notebook.run_all()
+    notebook.screenshot("05_bug_hunt", whole=True)
+
+    # Each kind of crash is caught, and said in words.
+    assert "KeyError: 'f'" in notebook.cell("bug-1-code").text()
+    assert "ValueError: ids must fit the context of 8 tokens" in notebook.cell("bug-2-experiment").text()
+    assert "'nan', 'nan', 'nan'" in notebook.cell("bug-3-experiment").text()
+    for number in range(1, 13):
+        assert notebook.cell(f"bug-{number}-solution").text().strip().startswith("✓")
+
+    question = notebook.cell("bug-1-predict")
+    question.button("é alone").click()
+    notebook.until(lambda: "Not quite" in question.text() and "is there an f in it?" in question.text(),
+                   "a wrong choice is told why it tempts")
+    question.button("f and é").click()
+    notebook.until(lambda: "Yes" in question.text() and "has no number" in question.text(), "the right choice is confirmed")
+    question.screenshot("05_bug_hunt_question")
+
+    typed = notebook.cell("bug-9-predict")
+    typed.box().fill("3")
+    typed.box().press("Enter")
+    notebook.until(lambda: "about to see" in typed.text(), "a wrong number is told why it tempts")
+    typed.box().fill("1")
+    typed.button("Answer").click()
+    notebook.until(lambda: "have the same gradient" in typed.text(), "the right number is confirmed")
+
+    hint = notebook.cell("bug-5-hints")
+    assert not hint.output.get_by_text("Which comes first").is_visible()
+    hint.output.get_by_text("Hint 1 of 3").click()
+    notebook.until(lambda: hint.output.get_by_text("Which comes first").is_visible(), "the first hint is open")
+    assert not hint.output.get_by_text("Which score gets").is_visible(), "the second hint waits"
+    hint.output.get_by_text("Hint 2 of 3").click()
+    notebook.until(lambda: hint.output.get_by_text("Which score gets").is_visible(), "the second hint is open")
+
+    notebook.cell("your-predictions").run()
+    told = notebook.cell("your-predictions").text()
+    assert "é alone" in told and "gradient" in told
