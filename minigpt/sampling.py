@@ -118,9 +118,10 @@ def _draw(probs: Tensor, generator: torch.Generator) -> int:
 @torch.inference_mode()
 def _last_logits(model: GPTModel, ids: Tensor, cache) -> Tensor:
     """Logits (B, V) of the token after `ids` (B, T), in eval mode, without gradients."""
-    was_training = model.training
+    if not model.training:
+        return model(ids, cache)[:, -1]
     model.eval()
     try:
         return model(ids, cache)[:, -1]
     finally:
-        model.train(was_training)
+        model.train()
