@@ -36,7 +36,8 @@ def test_layer_norm_ends_at_mean_0_whatever_came_in():
     explorer = explore.norm_explorer()
     explorer.controls["scale"].value, explorer.controls["shift"].value = 3.0, -4.0
     picture = explorer.draw(**explorer.values)
-    after = [bar.get_width() for bar in picture.figure.axes[0].containers[1]]
+    before, after = ([bar.get_width() for bar in axes.containers[0]] for axes in picture.figure.axes)
+    assert before == pytest.approx([2.0, -7.0, -2.5, 5.0, -4.0])
     assert sum(after) == pytest.approx(0, abs=1e-5) and sum(x * x for x in after) / 5 == pytest.approx(1, abs=1e-3)
 
 

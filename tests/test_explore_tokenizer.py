@@ -18,6 +18,14 @@ def test_the_tokens_shown_are_those_of_the_chosen_tokenizer():
         assert shown_ids(explorer) == tokenizer.encode("It is é🙂")
 
 
+def test_the_bytes_shown_are_those_of_the_typed_characters():
+    explorer = explore.byte_explorer()
+    explorer.controls["text"].value = "a<é🙂"
+    notes = re.findall(r"<br><span[^>]*>([\d ]+)<", explorer.output.value)
+    assert notes == ["97", "60", "195 169", "240 159 153 130"]
+    assert "4 characters, 8 bytes" in explorer.output.value and "&lt;" in explorer.output.value
+
+
 def test_a_smaller_tokenizer_is_the_one_that_is_trained_alone():
     for method in ("bpe", "substring"):
         alone = explore.Tokenizer.train(explore.training_text(), 300, method)

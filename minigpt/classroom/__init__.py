@@ -14,6 +14,6 @@ from minigpt.classroom.explore_attention import (attention_explorer, cost_explor
                                                  query_explorer, saturation_explorer)
 from minigpt.classroom.playground import next_token, probability_bars, talk
 from minigpt.classroom.explore_training import descent_explorer, live_training, sampling_explorer, schedule_explorer
-from minigpt.classroom.explore_tokenizer import coloured, merge_explorer, size_picture, token_explorer
+from minigpt.classroom.explore_tokenizer import byte_explorer, coloured, merge_explorer, size_picture, token_explorer
 from minigpt.classroom.explore_model import (flops_per_token, gelu_picture, measured_rate, norm_explorer, overfit_picture,
                                              residual_norms, residual_picture, size_explorer)

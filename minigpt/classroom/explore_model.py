@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from minigpt import GPT, GPTConfig, GPTModel
-from minigpt.classroom.plots import Picture, bars, lines, new_figure
+from minigpt.classroom.plots import BLACK, BLUE, RED, SMALLEST_FONT, Picture, bars, lines, new_figure
 from minigpt.classroom.widgets import Explorer, option_slider, slider
 
 PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_layers=2, d_ff=512)
@@ -79,16 +79,25 @@ def still_sizes() -> Picture:
 
 
 def norm_explorer() -> Explorer:
-    """Five channels of one token before and after LayerNorm, at any shift and any scale."""
+    """Five channels of one token before and after LayerNorm, stretched and shifted."""
     token = torch.tensor([2.0, -1.0, 0.5, 3.0, 0.0])
 
     def draw(scale, shift):
         before = token * scale + shift
         after = F.layer_norm(before, (5,))
-        return bars([f"channel {i}" for i in range(5)], {"before": before, "after": after}, value_label="value",
-                    alt=f"Before, the five channels have mean {before.mean():.1f} and standard deviation "
-                        f"{before.std(correction=0):.1f}. After, always 0 and 1.")
-    return Explorer(draw, {"scale": slider("scale", 1.0, 0.1, 5.0, 0.1), "shift": slider("shift", 0.0, -5.0, 5.0, 0.5)})
+        figure, panels = new_figure(10, 3.6, columns=2, sharey=True)
+        for axes, values, title, colour, hatch, limit in (
+                (panels[0], before, "before", BLUE, "", 16), (panels[1], after, "after LayerNorm", RED, "///", 2.5)):
+            drawn = axes.barh(range(5), values.tolist(), color=colour, hatch=hatch, edgecolor="white")
+            axes.bar_label(drawn, fmt="{:.1f}", padding=4, fontsize=SMALLEST_FONT)
+            axes.axvline(0, color=BLACK, linewidth=1)
+            # The axes stand still while the sliders move: only so does one see what moves.
+            axes.set(title=title, xlabel="value", xlim=(-limit, limit), ylim=(4.5, -0.5), yticks=range(5))
+            axes.grid(False, axis="y")
+        panels[0].set_ylabel("channel")
+        return Picture(figure, f"Before, the five channels have mean {before.mean():.1f} and standard deviation "
+                               f"{before.std(correction=0):.1f}. After, always 0 and 1.")
+    return Explorer(draw, {"scale": slider("scale", 1.0, 0.1, 3.0, 0.1), "shift": slider("shift", 0.0, -5.0, 5.0, 0.5)})
 
 
 def gelu_picture() -> Picture:

@@ -29,17 +29,31 @@ def trained(method: str, vocab_size: int) -> Tokenizer:
     return Tokenizer(method, largest.vocab[:vocab_size], largest.merges[:vocab_size - 256])
 
 
-def coloured(tokens: list[bytes], ids: list[int] | None = None) -> Page:
-    """Tokens as coloured pieces, each with its id below it where `ids` are given."""
-    ids = ids or [None] * len(tokens)
+def tiles(above: list[str], below: list | None = None) -> str:
+    """Short texts as coloured tiles in a row, each with a smaller text under it where `below` has some."""
     pieces = "".join(
         f'<span style="display: inline-block; background: {COLOURS[place % len(COLOURS)]}; color: black; margin: 2px 1px; '
         'padding: 1px 5px; border-radius: 4px; border: 1px solid #888; text-align: center">'
-        f'<span style="font: 18px monospace">{html.escape(token_label(token))}</span>'
-        + (f'<br><span style="font-size: 13px">{number}</span>' if number is not None else "") + "</span>"
-        for place, (token, number) in enumerate(zip(tokens, ids, strict=True)))
-    return Page(f'<div style="line-height: 1.6; max-width: 60em">{pieces}</div>',
-                " | ".join(token_label(token) for token in tokens))
+        f'<span style="font: 18px monospace">{html.escape(label)}</span>'
+        + (f'<br><span style="font-size: 13px">{note}</span>' if note is not None else "") + "</span>"
+        for place, (label, note) in enumerate(zip(above, below or [None] * len(above), strict=True)))
+    return f'<div style="line-height: 1.6; max-width: 60em">{pieces}</div>'
+
+
+def coloured(tokens: list[bytes], ids: list[int] | None = None) -> Page:
+    """Tokens as coloured tiles, each with its id below it where `ids` are given."""
+    labels = [token_label(token) for token in tokens]
+    return Page(tiles(labels, ids), " | ".join(labels))
+
+
+def byte_explorer(text: str = "cat Größe 🙂") -> Explorer:
+    """Type, and see the bytes of each character."""
+    def draw(text):
+        shown = text[:SHOWN_TOKENS]
+        bytes_below = [" ".join(map(str, character.encode())) for character in shown]
+        return [f"<p>{len(text)} characters, {len(text.encode())} bytes</p>",
+                tiles([token_label(character.encode()) for character in shown], bytes_below)]
+    return Explorer(draw, {"text": text_box("text", text)})
 
 
 def token_explorer(text: str = "It is a truth universally acknowledged. Größe 🙂") -> Explorer:
