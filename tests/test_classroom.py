@@ -372,6 +372,10 @@ def test_the_source_shown_is_the_source_that_runs():
     assert repr(shown) == "the source of minigpt/attention.py"
 
 
+def test_decorated_source_is_named_by_its_own_file():
+    assert show_source(minigpt.training.evaluate).name == "minigpt/training.py"
+
+
 def test_source_with_a_fence_in_it_stays_in_its_own():
     shown = show_source(fenced).data
     assert shown.count("````") == 2 and shown.rstrip().endswith("````")

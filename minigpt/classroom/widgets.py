@@ -296,7 +296,7 @@ def show_source(thing) -> Markdown:
     """
     try:
         source = inspect.getsource(thing).rstrip()
-        file = Path(inspect.getsourcefile(thing))
+        file = Path(inspect.getsourcefile(inspect.unwrap(thing)))     # a decorator such as torch.no_grad is from elsewhere
     except (TypeError, OSError):
         raise TypeError(f"show_source needs a module, class or function written in Python, not {thing!r}") from None
     package = Path(__file__).parents[1]
