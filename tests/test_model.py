@@ -222,6 +222,20 @@ def test_n_parameters_counts_all_of_them():
     assert make().n_parameters == V * C + T * C + 2 * block + 2 * C + C * V
 
 
+@pytest.mark.parametrize("changes", [{}, {"d_ff": 0}, {"n_layers": 0}, {"positions": "rotary"}, {"n_layers": 3, "d_ff": 5}],
+                         ids=str)
+def test_the_parameters_are_counted_without_making_the_model(changes):
+    model, counted = make(**changes), {}
+    parts = {"token_embedding": "token embedding", "position_embedding": "position embedding", ".attention.": "attention",
+             "feed_forward": "feed-forward", "norm": "norms", "head": "head"}
+    for name, parameter in model.named_parameters():
+        part = next(part for key, part in parts.items() if key in name)
+        counted[part] = counted.get(part, 0) + parameter.numel()
+    assert {part: n for part, n in model.config.parameter_counts().items() if n} == counted
+    assert set(model.config.parameter_counts()) == set(parts.values())
+    assert sum(counted.values()) == model.n_parameters
+
+
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 def test_a_checkpoint_holds_parameters_alone(positions):
     model = make(positions=positions)
