@@ -78,6 +78,8 @@ ENVIRONMENTS = {
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
 def test_everything_works_in(environment, tmp_path):
+    if "LC_ALL" in environment and not sys.prefix.isascii():
+        pytest.skip("in the locale C, PyTorch is not found in a folder named like this")
     everything(tmp_path, **{"OMP_NUM_THREADS": "1"} | environment)
 
 
