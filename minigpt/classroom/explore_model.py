@@ -139,7 +139,7 @@ def overfit_picture(losses: list[float], vocab_size: int) -> Picture:
     figure, axes = new_figure(8, 4)
     axes.plot(range(1, len(losses) + 1), losses)
     axes.axhline(torch.tensor(float(vocab_size)).log().item(), linestyle=":", color="#555555")
-    axes.annotate("ln V", (len(losses) * 0.8, torch.tensor(float(vocab_size)).log().item()), xytext=(0, 4),
+    axes.annotate("ln V", (len(losses) * 0.8, torch.tensor(float(vocab_size)).log().item()), xytext=(0, -20),
                   textcoords="offset points")
     axes.set(xlabel="step", ylabel="loss (nats per token)", title="One batch, again and again")
     return Picture(figure, f"The loss begins at ln V and falls close to {losses[-1]:.1f}: the model knows the batch by heart.")
