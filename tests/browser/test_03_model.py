@@ -6,7 +6,7 @@ def test_model_runs_and_answers(lab):
     notebook.run_all()
     notebook.screenshot("03_model", whole=True)
 
-    question = notebook.cell("order-predict")
+    question = notebook.cell("position-predict")
     question.button("Yes").click()
     notebook.until(lambda: "Where would it see it?" in question.text(), "a wrong choice is told why it tempts")
     question.button("No").click()
