@@ -42,8 +42,7 @@ def follow_the_bars(notebook):
     temperature.press("End")
     cell.slider("top-k").press("Home")
     cell.slider("top-k").press("ArrowRight")
-    notebook.until(lambda: bar_numbers(cell)[2:] == 8 * ["0 (cut)"], "top-k 2 cuts all others")
-    assert float(bar_numbers(cell)[1]) > 0
+    notebook.until(lambda: bar_numbers(cell).count("0 (cut)") == 8, "top-k 2 cuts all others")
     cell.slider("top-k").press("End")
     notebook.until(lambda: "0 (cut)" not in bar_numbers(cell), "nothing is cut any more")
     tokens = cell.output.locator("td:first-child").all_inner_texts()
