@@ -260,7 +260,7 @@ class GPT:
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
-        gpt.model.to(device)
+        gpt.model.to(device).eval()
         return gpt
 
     def __repr__(self) -> str:
