@@ -209,7 +209,7 @@ def test_the_standard_library_is_all_it_needs(repository):
 
 @pytest.mark.parametrize("console", ["cp1252", "ascii", "utf-8"])
 def test_an_unknown_command_is_named_on_every_console(bare, console):
-    code, output = bare.run("żółw🙂", PYTHONIOENCODING=console)
+    code, output = bare.run("żółw🙂", PYTHONIOENCODING=console, PYTHONUTF8="1")
     assert code == 2
     assert "There is no command" in output and "lab, test, setup, bench, student" in output
     assert "Traceback" not in output
