@@ -6,7 +6,7 @@
 
 A broken copy is called a mutant (DeMillo, Lipton and Sayward, "Hints on Test Data Selection", 1978). One that no test
 notices has survived, and is listed: either a test is missing, or the change makes no difference, which a person decides.
-Each mutant is a copy of the package in a temporary folder, so that the working tree is never touched. Tests that take
+A mutant runs in a copy of the package in a temporary folder, so that the working tree is never touched. Tests that take
 the least time run first; one that takes far more than it should counts as failed, by the time that it computes, so that
 a busy machine makes no difference.
 """
@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": "1"}
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 import hypothesis  # noqa: E402, F401
 import numpy  # noqa: E402, F401
@@ -115,32 +115,47 @@ def changed(source: str, place: int, number: int) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
-def seconds_of_tests(module: str, source: str, known: dict[str, float], limit: float) -> dict[str, float] | None:
+def copy_of_the_repository(folder: str) -> Path:
+    """A folder with all that the tests need. All mutants share it, so that only the first compiles the tests."""
+    for part in ("minigpt", "tests"):
+        shutil.copytree(REPOSITORY / part, Path(folder) / part, ignore=shutil.ignore_patterns("__pycache__", "browser"))
+    for shared in ("data", "pyproject.toml"):
+        os.symlink(REPOSITORY / shared, Path(folder) / shared)
+    return Path(folder)
+
+
+def seconds_of_tests(copy: Path, module: str, source: str, known: dict[str, float], limit: float) -> dict[str, float] | None:
     """How long each test computes with this source in the module's place; None where one fails, or goes on for ever."""
-    with tempfile.TemporaryDirectory() as folder:
-        for part in ("minigpt", "tests"):
-            shutil.copytree(REPOSITORY / part, Path(folder) / part, ignore=shutil.ignore_patterns("__pycache__", "browser"))
-        for shared in ("data", "pyproject.toml"):
-            os.symlink(REPOSITORY / shared, Path(folder) / shared)
-        (Path(folder) / "minigpt" / f"{module}.py").write_text(source, encoding="utf-8")
-        receiver, sender = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, TESTS[module], known, sender))
-        process.start()
-        sender.close()
-        try:
-            return receiver.recv() if receiver.poll(limit) else None
-        except EOFError:                                # it ended without a word: a test failed
-            return None
-        finally:
-            process.kill()
-            process.join()
+    path = copy / "minigpt" / f"{module}.py"
+    original = path.read_bytes()
+    path.write_text(source, encoding="utf-8")
+    forget_compiled(path)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=run_tests, args=(copy, TESTS[module], known, sender))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(limit) else None
+    except EOFError:                                    # it ended without a word: a test failed
+        return None
+    finally:
+        process.kill()
+        process.join()
+        path.write_bytes(original)
+        forget_compiled(path)
 
 
-def run_tests(folder: str, files: list[str], known: dict[str, float], sender) -> None:
+def forget_compiled(path: Path) -> None:
+    """Python takes a compiled module for its source where their seconds and sizes agree, as those of mutants may."""
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        compiled.unlink()
+
+
+def run_tests(folder: Path, files: list[str], known: dict[str, float], sender) -> None:
     """In a process of its own, forked from one that has imported all that is slow to import, but nothing of the package."""
     os.chdir(folder)
-    os.environ["PYTHONPATH"] = folder                   # for the processes that tests start
-    sys.path.insert(0, folder)
+    os.environ["PYTHONPATH"] = str(folder)              # for the processes that tests start
+    sys.path.insert(0, str(folder))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -185,10 +200,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=3000, help="after which a mutant counts as noticed (default: 3000)")
     options = parser.parse_args()
-    sources = {module: (REPOSITORY / "minigpt" / f"{module}.py").read_text("utf-8") for module in options.modules or TESTS}
+    with tempfile.TemporaryDirectory() as folder:
+        return sample(copy_of_the_repository(folder), options)
+
+
+def sample(copy: Path, options: argparse.Namespace) -> int:
+    sources = {module: (copy / "minigpt" / f"{module}.py").read_text("utf-8") for module in options.modules or TESTS}
     known = {}
     for module, source in sources.items():
-        known[module] = seconds_of_tests(module, ast.unparse(ast.parse(source)), {}, options.seconds)
+        known[module] = seconds_of_tests(copy, module, ast.unparse(ast.parse(source)), {}, options.seconds)
         if known[module] is None:
             raise SystemExit(f"the tests of {module} fail without any change: mend that first")
     places = [(module, *mutant) for module, source in sources.items() for mutant in mutants(source)
@@ -196,7 +216,8 @@ def main() -> int:
     chosen = random.Random(options.seed).sample(places, min(options.sample or len(places), len(places)))
     survivors, began = [], time.time()
     for count, (module, place, number, description) in enumerate(chosen, 1):
-        survived = seconds_of_tests(module, changed(sources[module], place, number), known[module], options.seconds)
+        source = changed(sources[module], place, number)
+        survived = seconds_of_tests(copy, module, source, known[module], options.seconds) is not None
         print(f"{count}/{len(chosen)} {'SURVIVED' if survived else 'killed'} {module}.py:{description}", flush=True)
         survivors += [f"{module}.py:{description}"] if survived else []
     print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants killed ({len(places)} exist) in "
