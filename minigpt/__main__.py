@@ -17,7 +17,7 @@ from minigpt.tokenizer import METHODS
 from minigpt.training import TrainingDiverged, TrainingState, training_loop
 
 RUN_KIND = "minigpt training run"
-SIZE = ("vocab_size", "method", "d_model", "n_heads", "n_layers", "d_ff", "context_length", "dropout", "positions")
+SIZE = ("vocab_size", "method", "d_model", "n_heads", "n_layers", "d_ff", "context_length", "dropout", "positions", "tied")
 RECIPE = ("batch_size", "learning_rate", "label_smoothing")
 
 
@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     for name in SIZE + RECIPE:
         choices = {"method": METHODS, "positions": POSITIONS}.get(name)
         kind = str if choices else float if name in ("dropout", "learning_rate", "label_smoothing") else int
-        train.add_argument("--" + name.replace("_", "-"), type=kind, choices=choices, help="default: the preset's")
+        how = {"action": argparse.BooleanOptionalAction} if name == "tied" else {"type": kind, "choices": choices}
+        train.add_argument("--" + name.replace("_", "-"), help="default: the preset's", **how)
     train.add_argument("--evaluations", type=int, default=4, help="how often the validation loss is measured (default: 4)")
     train.add_argument("--seed", type=int, default=0, help="default: 0")
     train.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")

@@ -75,7 +75,8 @@ class GPT:
     def from_text(cls, text: str | Sequence[str], vocab_size: int | None = None, method: str | None = None,
                   d_model: int | None = None, n_heads: int | None = None, n_layers: int | None = None,
                   d_ff: int | None = None, context_length: int | None = None, dropout: float | None = None,
-                  positions: str | None = None, *, preset: str = "classroom", seed: int = 0, device: str = "cpu") -> "GPT":
+                  positions: str | None = None, tied: bool | None = None, *, preset: str = "classroom", seed: int = 0,
+                  device: str = "cpu") -> "GPT":
         """An untrained GPT for a text, or for several books: the vocabulary is chosen, the weights are random.
 
         The last 10 % of each book is held out, for the validation loss alone: the tokenizer does not see it either. What is
@@ -84,7 +85,7 @@ class GPT:
         training, held_out = corpus.split(_books(text))
         return cls._from_pieces(lambda: training, lambda: held_out, preset, seed, device, vocab_size=vocab_size,
                                 method=method, d_model=d_model, n_heads=n_heads, n_layers=n_layers, d_ff=d_ff,
-                                context_length=context_length, dropout=dropout, positions=positions)
+                                context_length=context_length, dropout=dropout, positions=positions, tied=tied)
 
     @classmethod
     def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom", seed: int = 0,

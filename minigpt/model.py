@@ -26,7 +26,8 @@ class GPTConfig:
     vocab_size: V, tokens in the vocabulary; context_length: the most tokens that it sees at once; d_model: C, channels
     of a token; n_heads: attention heads, must divide d_model; n_layers: blocks; d_ff: channels inside the feed-forward
     (0 leaves it out); dropout: the share of activations set to 0 while it trains; positions: "learned", a vector for each
-    place that is added to the token's, or "rotary", queries and keys turned by their place.
+    place that is added to the token's, or "rotary", queries and keys turned by their place; tied: whether the head's matrix
+    is the token embedding's (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017).
     """
 
     vocab_size: int = 256
@@ -37,6 +38,7 @@ class GPTConfig:
     d_ff: int = 1024
     dropout: float = 0.0
     positions: str = "learned"
+    tied: bool = False
 
     def __post_init__(self):
         for name, low, high in (("vocab_size", 1, 1 << 20), ("context_length", 1, 1 << 16), ("d_model", 1, 1 << 14),
@@ -44,6 +46,7 @@ class GPTConfig:
             integer(name, getattr(self, name), low, high)
         number("dropout", self.dropout, low=0, high=0.99)
         choice("positions", self.positions, POSITIONS)
+        instance("tied", self.tied, bool)
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model: {self.d_model} channels cannot be shared "
                              f"among {self.n_heads} heads")
@@ -59,7 +62,7 @@ class GPTConfig:
                 "attention": layers * (3 * C * C + C * C + C),
                 "feed-forward": layers * (2 * C * self.d_ff + self.d_ff + C) if self.d_ff else 0,
                 "norms": (layers * (4 if self.d_ff else 2) + 2) * C,
-                "head": self.vocab_size * C}
+                "head": 0 if self.tied else self.vocab_size * C}
 
 
 class FeedForward(nn.Module):
@@ -120,11 +123,11 @@ class GPTModel(nn.Module):
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.context_length, config.d_model)
         else:
-            rotation = rotations(config.context_length, config.d_model // config.n_heads)     # (2, T, d_head / 2)
+            rotation = rotations(config.context_length, config.d_model // config.n_heads)     # (T, d_head / 2)
         self.register_buffer("rotation", rotation, persistent=False)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.apply(_initialise)
 
     def forward(self, ids: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
@@ -139,7 +142,8 @@ class GPTModel(nn.Module):
         x, rotation = self._embed(ids, start)                      # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, cache[i] if cache else None, rotation)    # (B, T, C)
-        return self.head(self.norm(x))                             # (B, T, V)
+        head = self.token_embedding if self.head is None else self.head
+        return F.linear(self.norm(x), head.weight)                 # (B, T, V)
 
     def attention_weights(self, ids: Tensor) -> Tensor:
         """What each head of each layer looks at: (n_layers, B, n_heads, T, T)."""
@@ -174,7 +178,7 @@ class GPTModel(nn.Module):
             raise ValueError(f"ids must be at least 0 and less than vocab_size = {self.config.vocab_size}, "
                              f"not {ids.min()} to {ids.max()}") from None
         if self.position_embedding is None:
-            return tokens, self.rotation[:, start:end]
+            return tokens, self.rotation[start:end]
         return tokens + self.position_embedding.weight[start:end], None                       # (B, T, C) + (T, C)
 
 

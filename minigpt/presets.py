@@ -21,15 +21,15 @@ class Preset:
 
 PRESETS = {
     "classroom": Preset(
-        size={"vocab_size": 4096, "method": "bpe", "context_length": 64, "d_model": 192, "n_heads": 3, "n_layers": 2,
-              "d_ff": 768, "dropout": 0.0, "positions": "rotary"},
+        size={"vocab_size": 3072, "method": "bpe", "context_length": 64, "d_model": 192, "n_heads": 3, "n_layers": 2,
+              "d_ff": 768, "dropout": 0.0, "positions": "rotary", "tied": True},
         recipe=Recipe(weight_decay=0.1),
         budget={"seconds": 60.0}),
     "reference": Preset(
         size={"vocab_size": 256, "method": "bytes", "context_length": 32, "d_model": 256, "n_heads": 4, "n_layers": 1,
-              "d_ff": 1024, "dropout": 0.0, "positions": "learned"},
+              "d_ff": 1024, "dropout": 0.0, "positions": "learned", "tied": False},
         recipe=Recipe(batches="random", optimizer="adam", batch_size=64, learning_rate=1e-3, betas=(0.9, 0.99), warmup=100,
-                      floor=0.1),
+                      decay="cosine", floor=0.1),
         budget={"steps": 16_384}),
 }
 

@@ -26,6 +26,7 @@ from minigpt.model import GPTModel, check_model
 from minigpt.muon import Muon
 
 IGNORED = -100        # the target that cross_entropy leaves out: fills up the last window of a text
+DECAYS = ("cosine", "linear")
 CHECK_EVERY = 10      # steps between looks at the loss's value, each of which waits for the device
 
 
@@ -34,8 +35,8 @@ class Recipe:
     """How to train, whatever the model and the text. Rates are peaks: the schedule warms up to them and decays from them.
 
     batches: "random" windows of the text, or "epochs", in each of which every window comes once; optimizer: "adam" for
-    every weight, or "muon" for the blocks' matrices and Adam for the rest; warmup: steps; floor: the last step's rate as a
-    share of the peak; clip: the largest norm of the gradient.
+    every weight, or "muon" for the blocks' matrices and Adam for the rest; warmup: steps; decay: "cosine" or "linear"; floor:
+    the last step's rate as a share of the peak; clip: the largest norm of the gradient.
     """
 
     batches: str = "epochs"
@@ -43,9 +44,10 @@ class Recipe:
     batch_size: int = 16
     learning_rate: float = 0.01
     muon_learning_rate: float = 0.02
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = (0.8, 0.95)
     weight_decay: float = 0.0
     warmup: int = 10
+    decay: str = "linear"
     floor: float = 0.0
     label_smoothing: float = 0.0
     clip: float = 1.0
@@ -62,6 +64,7 @@ class Recipe:
             number("betas", beta, low=0, high=0.99999)
         number("weight_decay", self.weight_decay, low=0)
         integer("warmup", self.warmup, low=0)
+        choice("decay", self.decay, DECAYS)
         number("floor", self.floor, low=0, high=1)
         number("label_smoothing", self.label_smoothing, low=0, high=0.99)
         number("clip", self.clip, low=0, open_low=True)
@@ -166,22 +169,24 @@ def _check_ids(ids) -> None:
         raise TypeError(f"ids must be a tensor or array of whole numbers in one dimension, not {shown(ids)}")
 
 
-def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float) -> float:
-    """The rate of `step` (0 to steps - 1): a straight line up to `peak`, then half a cosine down to `floor`.
+def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float, decay: str = "cosine") -> float:
+    """The rate of `step` (0 to steps - 1): a straight line up to `peak`, then half a cosine, or a line, down to `floor`.
 
     The peak is first reached at step warmup - 1, and the floor on the last step (where that is step `warmup` itself, there
     is no way down, and it has the peak). Source of the cosine: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent
-    with Warm Restarts" (2017).
+    with Warm Restarts" (2017); of the line: Bergsma et al., "Straight to Zero" (2025).
     """
     integer("steps", steps, low=1)
     integer("step", step, low=0, high=steps - 1)
     integer("warmup", warmup, low=0)
     number("peak", peak, low=0, open_low=True)
     number("floor", floor, low=0, high=peak)
+    choice("decay", decay, DECAYS)
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - 1 - warmup)         # 0 at step warmup, 1 on the last step
-    return floor + (peak - floor) * (1 + math.cos(math.pi * progress)) / 2
+    height = 1 - progress if decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return floor + (peak - floor) * height
 
 
 @torch.no_grad()
@@ -317,7 +322,7 @@ def _loop(state, text, validation, steps, seconds, evaluations) -> Iterator[Repo
         while not finished:
             began = time.perf_counter()
             planned = steps or _planned_steps(state, validation, seconds, durations)
-            rate = learning_rate(state.step, planned, min(recipe.warmup, planned // 5), 1.0, recipe.floor)
+            rate = learning_rate(state.step, planned, min(recipe.warmup, planned // 5), 1.0, recipe.floor, recipe.decay)
             done_before = _done(state, steps)
             checking = state.step % CHECK_EVERY == CHECK_EVERY - 1
             before = state.weights() if checking else None

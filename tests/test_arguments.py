@@ -80,8 +80,8 @@ BATCH = [*ACTIVATIONS, Bad(torch.zeros(2, 4), "(2, 4)"), Bad(torch.zeros(1, 1, 2
 QKV = [None, "abc", [[0.0]], torch.zeros(1, 1, 3, 2, dtype=torch.int64), Bad(torch.zeros(3), "(3,)"),
        Bad(torch.zeros(2, 1, 3, 2), "(2, 1, 3, 2)"), Bad(torch.zeros(1, 1, 3, 5), "(1, 1, 3, 5)"),
        Bad(torch.zeros(1, 1, 3, 0), "(1, 1, 3, 0)"), Bad(torch.zeros(1, 1, 3, 2, dtype=torch.float64), "torch.float64")]
-ROTATIONS = ["abc", 5, [0.0], Bad(torch.zeros(2, 3), "(2, 3)"), Bad(torch.zeros(2, 4, 3), "(2, 4, 3)"),
-             Bad(torch.zeros(3, 3, 2), "(3, 3, 2)")]
+ROTATIONS = ["abc", 5, [0.0], Bad(torch.zeros(2, 3), "(2, 3)"), Bad(rotations(4, 6), "(4, 3)"),
+             Bad(rotations(3, 4).real, "torch.float32"), Bad(torch.zeros(3, 3, 2), "(3, 3, 2)")]
 LOGITS = [None, "abc", [1.0], torch.tensor([1, 2]), Bad(torch.tensor(1.0), "()"), Bad(torch.zeros(2, 0), "(2, 0)"),
           Bad(torch.tensor([[0.0, math.nan]]), "nan"), Bad(torch.tensor([[0.0, math.inf]]), "inf"),
           Bad(torch.full((1, 2), -math.inf), "-inf")]
@@ -101,7 +101,7 @@ Gpt = minigpt.GPT.from_text(TEXT, **SIZE)
 SIZES = {"vocab_size": integers(256, 65_536, optional=True), "method": NOT_WORDS, "d_model": integers(1, 1 << 14, optional=True),
          "n_heads": [*integers(1, 1 << 14, optional=True), 3], "n_layers": integers(0, 1000, optional=True),
          "d_ff": integers(0, 1 << 16, optional=True), "context_length": integers(1, 1 << 16, optional=True),
-         "dropout": numbers(0, 0.99, optional=True), "positions": NOT_WORDS}
+         "dropout": numbers(0, 0.99, optional=True), "positions": NOT_WORDS, "tied": [5, "yes", 1.0]}
 MAKING = {"preset": NOT_WORDS + [None], "seed": SEEDS_32, "device": NOT_DEVICES + [None]}
 TRAINING = {"steps": integers(1, optional=True), "seconds": numbers(0, open_low=True, optional=True),
             "text": NOT_BOOKS, "preset": NOT_WORDS + [None], "batch_size": integers(1, optional=True),
@@ -176,7 +176,8 @@ ROWS = {
     "rotations": Row(rotations, {"T": 3, "d_head": 4}, {"T": integers(0, 1 << 16), "d_head": [*integers(2), 3]}),
     "rotate": Row(rotate, {"x": torch.zeros(1, 3, 4), "rotation": rotations(3, 4)},
                   {"x": [None, "abc", [0.0], Bad(torch.zeros(4), "(4,)"), Bad(torch.zeros(1, 2, 4), "(1, 2, 4)"),
-                         Bad(torch.zeros(1, 3, 5), "(1, 3, 5)")], "rotation": ROTATIONS}, {"x": "x|rotation"}),
+                         Bad(torch.zeros(1, 3, 5), "(1, 3, 5)"), Bad(torch.zeros(1, 3, 4, dtype=torch.int64), "torch.int64")],
+                   "rotation": ROTATIONS}, {"x": "x|rotation"}),
     "KeyValueCache": Row(KeyValueCache, {"capacity": 3}, {"capacity": integers(1)}),
     "KeyValueCache.append": Row(lambda keys_values: [(cache := KeyValueCache(3)).append(torch.zeros(2, 1, 1, 1, 4)),
                                                      cache.append(keys_values)],
@@ -193,7 +194,7 @@ ROWS = {
     "GPTConfig": Row(minigpt.GPTConfig, {}, {
         "vocab_size": integers(1, 1 << 20), "context_length": integers(1, 1 << 16), "d_model": integers(1, 1 << 14),
         "n_heads": [*integers(1, 1 << 14), 3], "n_layers": integers(0, 1000), "d_ff": integers(0, 1 << 16),
-        "dropout": numbers(0, 0.99), "positions": NOT_WORDS + [None]}),
+        "dropout": numbers(0, 0.99), "positions": NOT_WORDS + [None], "tied": [None, 5, "yes"]}),
     "FeedForward": Row(minigpt.FeedForward, {"d_model": 4, "d_ff": 4},
                        {"d_model": integers(1), "d_ff": integers(1), "dropout": numbers(0, 1)}),
     "FeedForward.forward": Row(minigpt.FeedForward(4, 4), {"x": torch.zeros(1, 2, 4)}, {"x": ACTIVATIONS}),
@@ -213,8 +214,8 @@ ROWS = {
         "learning_rate": numbers(0, open_low=True),
         "muon_learning_rate": numbers(0, open_low=True), "betas": [None, 5, "ab", [0.9, 0.9], (0.9,), Bad((0.9, 1.0), "1.0"),
                                                                    Bad((math.nan, 0.9), "nan"), Bad((-0.1, 0.9), "-0.1")],
-        "weight_decay": numbers(0), "warmup": integers(0), "floor": numbers(0, 1), "label_smoothing": numbers(0, 0.99),
-        "clip": numbers(0, open_low=True)}),
+        "weight_decay": numbers(0), "warmup": integers(0), "decay": NOT_WORDS + [None], "floor": numbers(0, 1),
+        "label_smoothing": numbers(0, 0.99), "clip": numbers(0, open_low=True)}),
     "TokenizedText": Row(training.TokenizedText, {"ids": torch.arange(9), "n_bytes": 8},
                          {"ids": FLAT_IDS, "n_bytes": integers(1)}),
     "random_batch": Row(training.random_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2},
@@ -225,7 +226,7 @@ ROWS = {
                         "context_length": integers(1), "batch_size": integers(1), "step": integers(0), "seed": SEEDS_32}),
     "learning_rate": Row(training.learning_rate, {"step": 1, "steps": 9, "warmup": 2, "peak": 1.0, "floor": 0.1},
                          {"step": integers(0, 8), "steps": integers(1), "warmup": integers(0),
-                          "peak": numbers(0, open_low=True), "floor": numbers(0, 1)}),
+                          "peak": numbers(0, open_low=True), "floor": numbers(0, 1), "decay": NOT_WORDS + [None]}),
     "evaluate": Row(training.evaluate, {"model": MODEL, "text": TOKENIZED},
                     {"model": [None, 5, "abc", torch.nn.Linear(2, 2)], "text": [None, "the", TOKENIZED.ids],
                      "batch_size": integers(1)}),

@@ -58,14 +58,14 @@ def test_it_trains_pauses_goes_on_and_keeps_the_model(live):
     until(lambda: steps(live) > 20, "training is under way")
 
     live.pause_button.click()
-    assert live.pause_button.description == "Go on" and "Paused" in live.status.value
-    time.sleep(0.1)                                     # the step that had begun is done
+    until(lambda: live.pause_button.description == "Go on", "it is paused")
+    assert "Paused" in live.status.value and not live.pause_button.disabled
     paused_at = steps(live)
     time.sleep(0.3)
     assert steps(live) == paused_at and live.running
 
     live.pause_button.click()
-    assert live.pause_button.description == "Pause"
+    until(lambda: live.pause_button.description == "Pause", "it goes on")
     until(lambda: steps(live) > paused_at + 20, "it has gone on")
 
     live.stop_button.click()

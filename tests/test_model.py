@@ -222,8 +222,8 @@ def test_n_parameters_counts_all_of_them():
     assert make().n_parameters == V * C + T * C + 2 * block + 2 * C + C * V
 
 
-@pytest.mark.parametrize("changes", [{}, {"d_ff": 0}, {"n_layers": 0}, {"positions": "rotary"}, {"n_layers": 3, "d_ff": 5}],
-                         ids=str)
+@pytest.mark.parametrize("changes", [{}, {"d_ff": 0}, {"n_layers": 0}, {"positions": "rotary"}, {"tied": True},
+                                     {"n_layers": 3, "d_ff": 5}], ids=str)
 def test_the_parameters_are_counted_without_making_the_model(changes):
     model, counted = make(**changes), {}
     parts = {"token_embedding": "token embedding", "position_embedding": "position embedding", ".attention.": "attention",
@@ -236,10 +236,20 @@ def test_the_parameters_are_counted_without_making_the_model(changes):
     assert sum(counted.values()) == model.n_parameters
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
-def test_a_checkpoint_holds_parameters_alone(positions):
-    model = make(positions=positions)
+@pytest.mark.parametrize("changes", [{}, {"positions": "rotary"}, {"tied": True}], ids=str)
+def test_a_checkpoint_holds_parameters_alone(changes):
+    model = make(**changes)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+
+
+def test_a_tied_head_is_the_token_embedding():
+    tied, untied = make_varied(tied=True), make_varied()
+    untied.load_state_dict(tied.state_dict() | {"head.weight": tied.token_embedding.weight})
+    assert torch.equal(tied(random_ids()), untied(random_ids()))
+    for model in (tied, untied):
+        model(random_ids()).logsumexp(-1).sum().backward()
+    both = untied.token_embedding.weight.grad + untied.head.weight.grad
+    assert torch.allclose(tied.token_embedding.weight.grad, both, atol=1e-4), "it learns from both of its uses"
 
 
 def test_int32_ids_are_as_good():

@@ -30,7 +30,7 @@ from minigpt.training import (
 )
 
 T, V = 8, 20
-ADAM = Recipe(batches="random", optimizer="adam", batch_size=4, learning_rate=1e-2, warmup=3, floor=0.1)
+ADAM = Recipe(batches="random", optimizer="adam", batch_size=4, learning_rate=1e-2, warmup=3, decay="cosine", floor=0.1)
 MUON = replace(ADAM, batches="epochs", optimizer="muon")
 
 
@@ -178,6 +178,18 @@ def test_the_learning_rate_is_what_a_hand_computes():
     rates = [learning_rate(step, steps=9, warmup=4, peak=1.0, floor=0.2) for step in range(9)]
     half_cosine = [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0] + [0.2 + 0.8 * share for share in half_cosine], abs=1e-12)
+
+
+def test_a_line_by_hand_for_nine_steps():
+    rates = [learning_rate(step, steps=9, warmup=4, peak=1.0, floor=0.2, decay="linear") for step in range(9)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2], abs=1e-12)
+
+
+def test_a_recipes_decay_is_the_runs():
+    for decay, step, share in (("linear", 3, 0.5), ("cosine", 2, 0.75)):
+        reports, _ = run(a_model(), replace(ADAM, warmup=0, decay=decay, floor=0.0, learning_rate=1.0), steps=7)
+        rates = [report.learning_rate for report in reports]
+        assert rates[0] == 1 and rates[step] == pytest.approx(share)
 
 
 @pytest.mark.parametrize("steps, warmup", [(2, 0), (10, 0), (10, 1), (10, 3), (100, 20), (5, 3)])

@@ -230,5 +230,5 @@ def queries_and_keys(gpt: GPT, text: str) -> tuple[Tensor, Tensor]:
             hook.remove()
     qkv = torch.cat(seen).unflatten(-1, (3, model.config.n_heads, -1)).permute(2, 0, 3, 1, 4)   # (3, layers, H, T, d_head)
     if model.rotation is not None:                              # rotary positions turn queries and keys after this matrix
-        qkv = rotate(qkv, model.rotation[:, :qkv.shape[-2]].cpu())
+        qkv = rotate(qkv, model.rotation[:qkv.shape[-2]].cpu())
     return qkv[0], qkv[1]

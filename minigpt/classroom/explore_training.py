@@ -98,12 +98,11 @@ class LiveTraining(Card):
         self.thread.start()
 
     def pause(self) -> None:
-        """Wait between two steps, or go on where it waits."""
+        """Wait after this step, or go on where it waits."""
         if self.state == "training":
+            self.pause_button.disabled = True       # until the step is done: `_run` knows when, and says so
             self._going.clear()
-            self._enter("paused", self._progress())
         elif self.state == "paused":
-            self._enter("training", self._progress())
             self._going.set()
 
     def stop(self) -> None:
@@ -132,7 +131,10 @@ class LiveTraining(Card):
             self._enter("training", "The first steps …")
             for report in loop:
                 self._take(report, seconds)
-                self._going.wait()
+                if not self._going.is_set():
+                    self._enter("paused", f"<b>Paused.</b> {self._progress()}")
+                    self._going.wait()
+                    self._enter("training", f"<b>Training.</b> {self._progress()}")
                 if self._stopping.is_set():
                     break
             loop.close()                            # its last look at the weights
@@ -180,10 +182,14 @@ class LiveTraining(Card):
 
     def _enter(self, state: str, words: str) -> None:
         self.state = state
-        if state != "failed":
-            words = f'<div role="status" style="font-size: 18px; padding: 6px 0">{words}</div>'
-        self.status.value = words
+        if state == "failed":
+            self.status.value = words
+        else:
+            self._say(words)
         self._show_controls()
+
+    def _say(self, words: str) -> None:
+        self.status.value = f'<div role="status" style="font-size: 18px; padding: 6px 0">{words}</div>'
 
     def _show_controls(self) -> None:
         self.controls["file"].layout.display = None if self.controls["text"].value == OWN_FILE else "none"
@@ -194,10 +200,7 @@ class LiveTraining(Card):
         self.stop_button.disabled = not active
 
     def _progress(self) -> str:
-        if self.report is None:
-            return ""
-        word = "<b>Paused.</b>" if self.state == "paused" or not self._going.is_set() else "<b>Training.</b>"
-        return (f"{word} Step {self.report.step:,}, {self.report.seconds_left:.0f} s left, "
+        return (f"Step {self.report.step:,}, {self.report.seconds_left:.0f} s left, "
                 f"{self.report.tokens_per_second:,.0f} tokens a second. {self._losses()}")
 
     def _losses(self) -> str:
@@ -211,7 +214,7 @@ class LiveTraining(Card):
         training = list(zip(self._times, smoothed(self.history.train_loss), strict=True))
         self.picture.value = loss_svg(training, self._held_out, seconds)
         if self.state == "training":
-            self.status.value = f'<div role="status" style="font-size: 18px; padding: 6px 0">{self._progress()}</div>'
+            self._say(f"<b>Training.</b> {self._progress()}")
         self._drawn = time.perf_counter()
         self.drawing_seconds += self._drawn - began
 
