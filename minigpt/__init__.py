@@ -12,8 +12,6 @@ import os
 # Waiting OpenMP threads spin by default, which makes training 7 to 10 times slower as soon as another program wants a
 # core. It has to be said before torch is imported, and whoever set it already is right.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# On Linux torch takes memory for large tensors in large pages, which makes a step of training 7 % faster.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from minigpt.attention import MultiHeadAttention, attention, causal_mask  # noqa: E402
 from minigpt.gpt import GPT  # noqa: E402

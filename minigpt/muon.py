@@ -20,7 +20,7 @@ COEFFICIENTS = ((8.28721201814563, -23.595886519098837, 17.300387312530933),
 class Muon(torch.optim.Optimizer):
     """Nesterov's momentum, then orthogonalisation. Raises ValueError for a parameter that is not a matrix."""
 
-    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(self, params, lr: float = 0.02, momentum: float = 0.9, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
             for p in group["params"]:

@@ -42,8 +42,8 @@ class Recipe:
     batches: str = "epochs"
     optimizer: str = "muon"
     batch_size: int = 16
-    learning_rate: float = 0.01
-    muon_learning_rate: float = 0.02
+    learning_rate: float = 0.02
+    muon_learning_rate: float = 0.03
     betas: tuple[float, float] = (0.8, 0.95)
     weight_decay: float = 0.0
     warmup: int = 10
