@@ -106,26 +106,29 @@ class KeyValueCache:
     def __init__(self, capacity: int):
         self.capacity = integer("capacity", capacity, low=1)
         self.length = 0
-        self.keys_values: Tensor | None = None                     # (2, B, H, capacity, d_head)
+        self.keys = self.values = torch.empty(0)                   # (B, H, capacity, d_head) each, from the first append on
 
-    def append(self, keys_values: Tensor) -> Tensor:
-        """Add keys and values, stacked (2, B, H, T, d_head); return all so far, (2, B, H, length, d_head).
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add those of T tokens, (B, H, T, d_head) each; return all so far, (B, H, length, d_head) each.
 
         Raises ValueError where there is no room for them, or where they are not shaped like those before.
         """
-        instance("keys_values", keys_values, Tensor)
-        if keys_values.dim() != 5 or len(keys_values) != 2:
-            raise ValueError(f"keys_values must be (2, B, H, T, d_head), not {tuple(keys_values.shape)}")
-        _, B, H, T, d_head = keys_values.shape
-        if self.keys_values is None:
-            self.keys_values = keys_values.new_empty(2, B, H, self.capacity, d_head)
-        wanted = (2, *self.keys_values.shape[1:3], T, self.keys_values.shape[-1])
-        if keys_values.shape != wanted or self.length + T > self.capacity:
-            raise ValueError(f"keys_values must be {wanted} with T at most {self.capacity - self.length}, "
-                             f"not {tuple(keys_values.shape)}")
-        start, self.length = self.length, self.length + T
-        self.keys_values[:, :, :, start:self.length] = keys_values
-        return self.keys_values[:, :, :, :self.length]
+        instance("keys", keys, Tensor)
+        instance("values", values, Tensor)
+        if keys.dim() != 4 or keys.shape != values.shape:
+            raise ValueError(f"keys and values must be (B, H, T, d_head) both, not {tuple(keys.shape)} and "
+                             f"{tuple(values.shape)}")
+        B, H, T, d_head = keys.shape
+        if self.length == 0:
+            room = (B, H, self.capacity, d_head)
+            self.keys, self.values = keys.new_empty(room), values.new_empty(room)
+        start, end = self.length, self.length + T
+        if (B, H, d_head) != (*self.keys.shape[:2], self.keys.shape[3]) or end > self.capacity:
+            raise ValueError(f"keys must be {(*self.keys.shape[:2], T, self.keys.shape[3])} with T at most "
+                             f"{self.capacity - start}, not {tuple(keys.shape)}")
+        self.keys[:, :, start:end], self.values[:, :, start:end] = keys, values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 class MultiHeadAttention(nn.Module):
@@ -154,13 +157,11 @@ class MultiHeadAttention(nn.Module):
         """
         if cache is not None:
             instance("cache", cache, KeyValueCache)
-        qkv = self._heads(x, rotation)                             # (3, B, H, T, d_head)
-        q, keys_values = qkv[0], qkv[1:]
+        q, k, v = self._heads(x, rotation)                         # (B, H, T, d_head) each
         read_before = 0
         if cache is not None:
             read_before = cache.length
-            keys_values = cache.append(keys_values)                # (2, B, H, length, d_head)
-        k, v = keys_values
+            k, v = cache.append(k, v)                              # (B, H, length, d_head) each
         mask = None
         if read_before and x.shape[1] > 1:                         # a single newest token may look at everything
             mask = causal_mask(read_before + x.shape[1], x.device)[read_before:]             # (T, length)
@@ -174,14 +175,16 @@ class MultiHeadAttention(nn.Module):
         out, weights = attention(q, k, v, causal_mask(x.shape[1], x.device))
         return self._merge(out), weights
 
-    def _heads(self, x: Tensor, rotation: Tensor | None) -> Tensor:
-        """(B, T, C) -> q, k, v stacked: (3, B, H, T, d_head)."""
+    def _heads(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, C) -> q, k and v, (B, H, T, d_head) each."""
         check_activations(x, self.qkv.in_features)
         if x.dim() != 3:
             raise ValueError(f"x must be (B, T, {self.qkv.in_features}), not {tuple(x.shape)}")
         B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads).permute(2, 0, 3, 1, 4)
-        return qkv if rotation is None else torch.cat([rotate(qkv[:2], rotation), qkv[2:]])
+        q, k, v = self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads).permute(2, 0, 3, 1, 4)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        return q, k, v
 
     def _merge(self, out: Tensor) -> Tensor:
         """(B, H, T, d_head) -> (B, T, C)."""

@@ -142,8 +142,8 @@ class GPTModel(nn.Module):
         x, rotation = self._embed(ids, start)                      # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, cache[i] if cache else None, rotation)    # (B, T, C)
-        head = self.token_embedding if self.head is None else self.head
-        return F.linear(self.norm(x), head.weight)                 # (B, T, V)
+        x = self.norm(x)
+        return F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)      # (B, T, V)
 
     def attention_weights(self, ids: Tensor) -> Tensor:
         """What each head of each layer looks at: (n_layers, B, n_heads, T, T)."""

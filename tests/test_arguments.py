@@ -179,11 +179,12 @@ ROWS = {
                          Bad(torch.zeros(1, 3, 5), "(1, 3, 5)"), Bad(torch.zeros(1, 3, 4, dtype=torch.int64), "torch.int64")],
                    "rotation": ROTATIONS}, {"x": "x|rotation"}),
     "KeyValueCache": Row(KeyValueCache, {"capacity": 3}, {"capacity": integers(1)}),
-    "KeyValueCache.append": Row(lambda keys_values: [(cache := KeyValueCache(3)).append(torch.zeros(2, 1, 1, 1, 4)),
-                                                     cache.append(keys_values)],
-                                {"keys_values": torch.zeros(2, 1, 1, 2, 4)},
-                                {"keys_values": [None, 5, [1.0]] + [Bad(torch.zeros(shape), str(shape)) for shape in (
-                                    (4,), (3, 1, 1, 1, 4), (2, 2, 1, 1, 4), (2, 1, 2, 1, 4), (2, 1, 1, 1, 5), (2, 1, 1, 3, 4))]}),
+    "KeyValueCache.append": Row(lambda keys, values: [(cache := KeyValueCache(3)).append(*torch.zeros(2, 1, 1, 1, 4)),
+                                                      cache.append(keys, values)],
+                                {"keys": torch.zeros(1, 1, 2, 4), "values": torch.zeros(1, 1, 2, 4)},
+                                {name: [None, 5, [1.0]] + [Bad(torch.zeros(shape), str(shape)) for shape in (
+                                    (4,), (2, 1, 2, 4), (1, 2, 2, 4), (1, 1, 2, 5), (1, 1, 3, 4))]
+                                 for name in ("keys", "values")}, {"keys": "keys|values", "values": "keys|values"}),
     "MultiHeadAttention": Row(minigpt.MultiHeadAttention, {"d_model": 4, "n_heads": 2},
                               {"d_model": integers(1), "n_heads": [*integers(1), 3, 5], "dropout": numbers(0, 1)}),
     "MultiHeadAttention.forward": Row(minigpt.MultiHeadAttention(4, 2), {"x": torch.zeros(1, 2, 4)},

@@ -232,7 +232,7 @@ def test_a_cache_holds_exactly_its_capacity(layer):
     cache = KeyValueCache(3)
     layer(stream(length=3), cache)
     assert cache.length == cache.capacity == 3
-    with pytest.raises(ValueError, match="keys_values must be .* with T at most 0"):
+    with pytest.raises(ValueError, match="keys must be .* with T at most 0"):
         layer(stream(length=1), cache)
     assert cache.length == 3
 
@@ -241,7 +241,7 @@ def test_a_cache_returns_all_that_it_was_given_in_order():
     pieces = torch.randn(2, 1, 2, 5, 3).split([2, 1, 2], dim=3)
     cache = KeyValueCache(6)
     for n in range(3):
-        assert torch.equal(cache.append(pieces[n]), torch.cat(pieces[:n + 1], dim=3))
+        assert torch.equal(torch.stack(cache.append(*pieces[n])), torch.cat(pieces[:n + 1], dim=3))
 
 
 # Dropout ------------------------------------------------------------------------------------------------------------
