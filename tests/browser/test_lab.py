@@ -90,7 +90,7 @@ def test_two_hundred_slider_moves_leave_no_memory_and_no_second_picture(lab, sma
         for _ in range(times // 18):
             bars.slider("n").press("ArrowRight", 9)
             bars.slider("n").press("ArrowLeft", 9)
-        notebook.wait_until_idle()
+        notebook.until(lambda: bars.alt_texts() == ["a bar of length 0"], "the last move is drawn")
         return float(notebook.python(memory))
 
     before = move(36)
@@ -126,6 +126,16 @@ def test_running_all_of_a_students_copy_goes_on_after_an_unsolved_exercise(lab, 
     notebook.run_all(may_fail=("exercise", "compare"))
     assert "my_mask is not written yet" in notebook.errors()["exercise"]
     assert "compare" in notebook.errors() and notebook.cell("end").text().strip() == "the end"
+
+
+def test_nothing_is_waited_for_for_ever(lab, small, monkeypatch):
+    notebook = lab.open(small)
+    notebook.cell("imports").run()
+    monkeypatch.setattr("minigpt_browser_lab.PATIENCE", 1)
+    with pytest.raises(AssertionError, match=r"small: after 1 s it is not true that the kernel answers .*sleep\(5\)"):
+        notebook.python("__import__('time').sleep(5)")
+    with pytest.raises(AssertionError, match=r"after 1 s it is not true that pigs fly.*have not run: \['choose', 'type'"):
+        notebook.until(lambda: False, "pigs fly", 1)
 
 
 def test_a_missing_browser_is_a_failure_that_says_what_to_do(browser, monkeypatch):
