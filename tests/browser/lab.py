@@ -164,11 +164,19 @@ class Notebook:
 
     def run_all(self, seconds: float = 2 * PATIENCE, may_fail=()) -> None:
         """Run > Run All Cells, until the last is done. Raises AssertionError where a cell shows an error."""
-        self.ask("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')", "the outputs are cleared")
+        self.clear()
         self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
         self.until(lambda: not self.left() or self.errors().keys() - set(may_fail), "all cells have run", seconds)
         errors = {cell: error for cell, error in self.errors().items() if cell not in may_fail}
         assert not errors, f"{self.name}: {errors}"
+
+    def clear(self) -> None:
+        """Edit > Clear Outputs of All Cells."""
+        self.ask("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')", "the outputs are cleared")
+
+    def save(self) -> None:
+        """File > Save Notebook."""
+        self.ask("() => window.jupyterapp.commands.execute('docmanager:save')", "the notebook is saved")
 
     def left(self) -> list[str]:
         """Ids of the cells that have not run: JupyterLab sets a cell's count when its last output is there.

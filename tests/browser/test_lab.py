@@ -1,5 +1,7 @@
 """The parts that every notebook uses, in a real JupyterLab: a small notebook of its own, moved as a student would."""
 
+import shutil
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -109,6 +111,37 @@ def test_a_restarted_kernel_starts_afresh(lab, small):
     notebook.cell("bars").slider("n").press("ArrowRight")
     notebook.until(lambda: notebook.cell("bars").alt_texts() == ["a bar of length 4"], "the explorer lives again")
     assert notebook.cell("bars").output.locator(".noUi-handle").count() == 1
+
+
+def test_two_notebooks_on_one_server_and_cells_out_of_order(lab, small, server):
+    shutil.copy(server.notebooks / "small.ipynb", server.notebooks / "second.ipynb")
+    first, second = lab.open(small), lab.open("second")
+    first.run_all()
+
+    mine, other = first.cell("bars"), second.cell("bars")
+    other.run()
+    assert second.errors() == {"bars": "NameError: name 'Explorer' is not defined"}
+    second.cell("imports").run()
+    for _ in range(2):
+        other.run()
+        shows_the_bar(second, other, 3)
+
+    first.cell("choose").button("8").click()
+    first.until(lambda: first.python("len(predictions())") == "1", "the answer is kept in the kernel")
+    assert second.python("len(predictions())") == "0"
+    mine.slider("n").press("ArrowRight")
+    other.slider("n").press("ArrowLeft")
+    shows_the_bar(first, mine, 4)
+    shows_the_bar(second, other, 2)
+    first.restart()
+    other.slider("n").press("Home")
+    shows_the_bar(second, other, 0)
+
+
+def shows_the_bar(notebook, bars, n):
+    """One picture, of a bar of that length, one slider, and no error."""
+    notebook.until(lambda: bars.alt_texts() == [f"a bar of length {n}"], f"the bar follows to {n}")
+    assert bars.output.locator(".noUi-handle").count() == 1 and not notebook.errors()
 
 
 def test_running_all_of_a_students_copy_goes_on_after_an_unsolved_exercise(lab, server):
