@@ -317,10 +317,10 @@ def _count(blocks: Iterable[list[str]]) -> dict[bytes, int]:
         if size > DISTINCT:
             common, counts, size = counts.most_common(), Counter(), 0
             for word, count in common:
-                size += len(word)
-                if size > DISTINCT // 2:
+                if size + len(word) > DISTINCT // 2:
                     break
                 counts[word] = count
+                size += len(word)
     return {word.encode(): count for word, count in counts.items()}
 
 

@@ -2,18 +2,23 @@
 
     python tests/mutation.py --sample 40 --seed 1             # a sample; without --sample every place, which takes hours
     python tests/mutation.py sampling model                   # of these modules alone
+    python tests/mutation.py sampling --only "121 False"      # the changes whose description begins so: a survivor again
 
 A broken copy is called a mutant (DeMillo, Lipton and Sayward, "Hints on Test Data Selection", 1978). One that no test
 notices has survived, and is listed: either a test is missing, or the change makes no difference, which a person decides.
-Each mutant is a copy of the package in a temporary folder, so that the working tree is never touched.
+A mutant runs in a copy of the package in a temporary folder, so that the working tree is never touched. Tests that take
+the least time run first; one that takes far more than it should counts as failed, by the time that it computes, so that
+a busy machine makes no difference.
 """
 
 import argparse
 import ast
 import itertools
+import math
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import sys
 import tempfile
@@ -21,15 +26,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": "1"}
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 import hypothesis  # noqa: E402, F401
 import numpy  # noqa: E402, F401
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 import safetensors.torch  # noqa: E402, F401
 import torch  # noqa: E402, F401
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+MEMORY = 4 << 30    # bytes that a mutant may take
 TESTS = {       # the files that may notice, those that fail the soonest first
     "attention": ["test_attention.py", "test_model.py", "test_arguments.py"],
     "model": ["test_model.py", "test_attention.py", "test_reference_mistakes.py", "test_arguments.py"],
@@ -108,52 +115,124 @@ def changed(source: str, place: int, number: int) -> str:
     return ast.unparse(ast.fix_missing_locations(tree))
 
 
-def is_killed(module: str, source: str, seconds: float) -> bool:
-    """Whether a test fails, or goes on for ever, with this source in the module's place."""
-    with tempfile.TemporaryDirectory() as folder:
-        for part in ("minigpt", "tests"):
-            shutil.copytree(REPOSITORY / part, Path(folder) / part, ignore=shutil.ignore_patterns("__pycache__", "browser"))
-        for shared in ("data", "pyproject.toml"):
-            os.symlink(REPOSITORY / shared, Path(folder) / shared)
-        (Path(folder) / "minigpt" / f"{module}.py").write_text(source, encoding="utf-8")
-        process = multiprocessing.get_context("fork").Process(target=run_tests, args=(folder, TESTS[module]))
-        process.start()
-        process.join(seconds)
+def copy_of_the_repository(folder: str) -> Path:
+    """A folder with all that the tests need. All mutants share it, so that only the first compiles the tests."""
+    for part in ("minigpt", "tests"):
+        shutil.copytree(REPOSITORY / part, Path(folder) / part, ignore=shutil.ignore_patterns("__pycache__", "browser"))
+    for shared in ("data", "pyproject.toml"):
+        os.symlink(REPOSITORY / shared, Path(folder) / shared)
+    return Path(folder)
+
+
+def seconds_of_tests(copy: Path, module: str, source: str, known: dict[str, float], limit: float) -> dict[str, float] | None:
+    """How long each test computes with this source in the module's place; None where one fails, or goes on for ever."""
+    path = copy / "minigpt" / f"{module}.py"
+    original = path.read_bytes()
+    path.write_text(source, encoding="utf-8")
+    forget_compiled(path)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=run_tests, args=(copy, TESTS[module], known, sender))
+    process.start()
+    sender.close()
+    try:
+        return answer(receiver, psutil.Process(process.pid), limit)
+    except (EOFError, psutil.NoSuchProcess):            # it ended without an answer: a test failed
+        return None
+    finally:
         process.kill()
         process.join()
-        return process.exitcode != 0
+        path.write_bytes(original)
+        forget_compiled(path)
 
 
-def run_tests(folder: str, files: list[str]) -> None:
+def answer(receiver, process: psutil.Process, limit: float) -> dict[str, float] | None:
+    """What `run_tests` sends at its end; None where it computes for longer than it said that its test should."""
+    end, allowed = time.monotonic() + limit, math.inf
+    while time.monotonic() < end and process.cpu_times().user < allowed:
+        if receiver.poll(1):
+            message = receiver.recv()
+            if isinstance(message, dict):
+                return message
+            allowed = message
+    return None
+
+
+def forget_compiled(path: Path) -> None:
+    """Python takes a compiled module for its source where their seconds and sizes agree, as those of mutants may."""
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+        compiled.unlink()
+
+
+def run_tests(folder: Path, files: list[str], known: dict[str, float], sender) -> None:
     """In a process of its own, forked from one that has imported all that is slow to import, but nothing of the package."""
     os.chdir(folder)
-    os.environ["PYTHONPATH"] = folder                   # for the processes that tests start
-    sys.path.insert(0, folder)
+    os.environ["PYTHONPATH"] = str(folder)              # for the processes that tests start
+    sys.path.insert(0, str(folder))
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    hypothesis.settings.register_profile("first failure", database=None, phases=[hypothesis.Phase.explicit,
+                                                                                 hypothesis.Phase.generate])
+    hypothesis.settings.load_profile("first failure")
     present = [f"tests/{file}" for file in files if Path("tests", file).exists()]
-    os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not bad_option", *present]))
+    stopwatch = Stopwatch(known, sender)
+    if pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not bad_option", *present], [stopwatch]) == 0:
+        sender.send(stopwatch.seconds)
+    os._exit(0)
+
+
+class Stopwatch:
+    """A plug-in of pytest that takes the time of each test, and with the known times runs the quick ones first."""
+
+    def __init__(self, known: dict[str, float], sender):
+        self.known, self.sender, self.seconds = known, sender, {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items):
+        # by its order of magnitude, so that tests that share a fixture stay side by side
+        items.sort(key=lambda item: round(math.log10(self.known.get(item.nodeid, 0) + 0.01)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        began = time.process_time()
+        if self.known:
+            self.sender.send(began + 10 + 10 * self.known.get(item.nodeid, 0))
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = time.process_time() - began
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", choices=[[], *TESTS], help="default: all of them")
     parser.add_argument("--sample", type=int, help="so many mutants, chosen by chance, and not all")
+    parser.add_argument("--only", default="", help="changes alone whose line and description begin with this")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=600, help="after which a mutant counts as noticed (default: 600)")
+    parser.add_argument("--seconds", type=float, default=3000, help="after which a mutant counts as noticed (default: 3000)")
     options = parser.parse_args()
-    sources = {module: (REPOSITORY / "minigpt" / f"{module}.py").read_text("utf-8") for module in options.modules or TESTS}
+    with tempfile.TemporaryDirectory() as folder:
+        return sample(copy_of_the_repository(folder), options)
+
+
+def sample(copy: Path, options: argparse.Namespace) -> int:
+    sources = {module: (copy / "minigpt" / f"{module}.py").read_text("utf-8") for module in options.modules or TESTS}
+    known = {}
     for module, source in sources.items():
-        if is_killed(module, ast.unparse(ast.parse(source)), options.seconds):
+        unchanged = ast.unparse(ast.parse(source))
+        known[module] = seconds_of_tests(copy, module, unchanged, {}, options.seconds) or {}
+        if not known[module] or seconds_of_tests(copy, module, unchanged, known[module], options.seconds) is None:
             raise SystemExit(f"the tests of {module} fail without any change: mend that first")
-    places = [(module, *mutant) for module, source in sources.items() for mutant in mutants(source)]
+    places = [(module, *mutant) for module, source in sources.items() for mutant in mutants(source)
+              if mutant[-1].startswith(options.only)]
     chosen = random.Random(options.seed).sample(places, min(options.sample or len(places), len(places)))
     survivors, began = [], time.time()
     for count, (module, place, number, description) in enumerate(chosen, 1):
-        killed = is_killed(module, changed(sources[module], place, number), options.seconds)
-        print(f"{count}/{len(chosen)} {'killed' if killed else 'SURVIVED'} {module}.py:{description}", flush=True)
-        survivors += [] if killed else [f"{module}.py:{description}"]
+        source = changed(sources[module], place, number)
+        survived = seconds_of_tests(copy, module, source, known[module], options.seconds) is not None
+        print(f"{count}/{len(chosen)} {'SURVIVED' if survived else 'killed'} {module}.py:{description}", flush=True)
+        survivors += [f"{module}.py:{description}"] if survived else []
     print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants killed ({len(places)} exist) in "
           f"{(time.time() - began) / 60:.0f} minutes; survivors:", *sorted(survivors) or ["none"], sep="\n  ")
     return bool(survivors)

@@ -209,6 +209,15 @@ def test_training_drops_rare_words_when_there_are_far_too_many(monkeypatch):
     assert b"silver" in Tokenizer.train(text, 300).vocab[256:] or b" silver" in Tokenizer.train(text, 300).vocab[256:]
 
 
+def test_the_common_words_that_fit_into_half_of_the_memory_are_kept(monkeypatch):
+    monkeypatch.setattr(tokenizer, "DISTINCT", 8)
+    full = [["aa"] * 3 + ["bb"] * 2, ["cc"] * 3 + ["dd"]]                                 # 8 characters: not too many
+    assert tokenizer._count(full) == {b"aa": 3, b"bb": 2, b"cc": 3, b"dd": 1}
+    assert tokenizer._count([*full, ["e"]]) == {b"aa": 3, b"cc": 3}                       # 9: half of 8 are kept
+    assert tokenizer._count([*full, ["e"], ["ffff", "aa"]]) == {b"aa": 4, b"cc": 3, b"ffff": 1}
+    assert tokenizer._count([*full, ["e"], ["ffff", "g"]]) == {b"aa": 3, b"cc": 3}
+
+
 # ---- the library that everybody uses ---------------------------------------------------------------------------------
 
 
@@ -395,10 +404,10 @@ def test_a_megabyte_of_random_bytes_survives_decoding_and_encoding(trained):
     assert trained.decode(trained.encode(text)) == text
 
 
-@pytest.mark.parametrize("wrong", [-1, 65_536, 10**30])
-def test_an_id_outside_the_vocabulary_is_named(trained, wrong):
-    with pytest.raises(ValueError, match=f"ids must be at least 0 and at most {trained.vocab_size - 1}, not {wrong}"):
-        trained.decode([65, wrong, 66])
+def test_an_id_outside_the_vocabulary_is_named(trained):
+    for wrong in -1, trained.vocab_size, 65_536, 10**30:
+        with pytest.raises(ValueError, match=f"ids must be at least 0 and at most {trained.vocab_size - 1}, not {wrong}"):
+            trained.decode([65, wrong, 66])
 
 
 @pytest.mark.parametrize("wrong", [None, 65, 1.5, [1.5], ["a"], "abc", [[65]], torch.tensor(65), [None]])
@@ -652,11 +661,14 @@ def test_the_good_parts_that_are_spoiled_below_are_good():
     (write(GOOD | {"method": "words"}), "method must be one of 'bpe', 'substring', 'bytes', not 'words'"),
     (write(GOOD | {"method": "substring"}), "258 tokens and 2 merges, which does not suit 'substring'"),
     (write(GOOD | {"method": "bytes", "merges": []}), "258 tokens and 0 merges, which does not suit 'bytes'"),
+    (write({"method": "bytes", "vocab": GOOD["vocab"][:257], "merges": []}), "257 tokens and 0 merges"),
     (write(GOOD | {"merges": GOOD["merges"][:1]}), "258 tokens and 1 merges, which does not suit 'bpe'"),
     (write(GOOD | {"merges": [[97, 98], [97, 99]]}), "257 is not what the merge of the tokens 97 and 99 makes"),
     (write(GOOD | {"merges": [[97, 98], [-2, 99]]}), "its token 257 is not"),
     (write(GOOD | {"merges": [[97, 98], [256, -159]]}), "its token 257 is not"),
     (write(GOOD | {"merges": [[97, 98], [256, 258]]}), "its token 257 is not"),
+    (write(GOOD | {"vocab": [*GOOD["vocab"][:256], "abc", "ab"], "merges": [[-1, 99], [97, 98]]}), "its token 256 is not"),
+    (write(GOOD | {"vocab": [*GOOD["vocab"][:256], "abc", "bc"], "merges": [[97, -1], [98, 99]]}), "its token 256 is not"),
     (write(GOOD | {"merges": [[257, 98], [256, 99]]}), "its token 256 is not"),
     (write(GOOD | {"merges": [[97, 98], [256]]}), "its merges a list of pairs of ids"),
     (write(GOOD | {"merges": [[97, 98], ["a", "bc"]]}), "its merges a list of pairs of ids"),
