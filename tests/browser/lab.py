@@ -143,7 +143,8 @@ class Lab:
         self.server.end_kernels()
 
 
-CURRENT = "window.jupyterapp.shell.currentWidget"
+# The page's notebook. JupyterLab's "current widget" may be another one, or none, while the page is laid out.
+PANEL = "[...(window.jupyterapp?.shell.widgets('main') ?? [])].find(widget => widget.context)"
 
 
 class Notebook:
@@ -153,13 +154,13 @@ class Notebook:
         self.page, self.name = page, name
 
     def wait_until_ready(self) -> None:
-        self.until(lambda: self.page.evaluate(f"() => window.jupyterapp && {CURRENT}?.content?.widgets?.length > 0"),
-                   "the notebook is open")
+        self.until(lambda: self.page.evaluate(f"() => !!({PANEL}?.content.widgets?.length && "
+                                              f"{PANEL}.sessionContext.session?.kernel)"), "the notebook is open")
         self.ask(f"""async () => {{
-            await {CURRENT}.context.ready; await {CURRENT}.revealed; await {CURRENT}.sessionContext.ready;
-            await {CURRENT}.sessionContext.session.kernel.info;
+            await {PANEL}.context.ready; await {PANEL}.revealed; await {PANEL}.sessionContext.ready;
+            await {PANEL}.sessionContext.session.kernel.info;
             window.jupyterapp.shell.collapseLeft();                 // room for the notebook
-            for (const cell of {CURRENT}.content.widgets) cell.node.dataset.cellId = cell.model.id;
+            for (const cell of {PANEL}.content.widgets) cell.node.dataset.cellId = cell.model.id;
         }}""", "the kernel is there")
 
     def run_all(self, seconds: float = 2 * PATIENCE, may_fail=()) -> None:
@@ -183,13 +184,13 @@ class Notebook:
 
         The kernel's status says less: it is idle between two cells, and whenever a widget has been served meanwhile.
         """
-        return self.page.evaluate(f"""() => {CURRENT}.content.widgets.filter(cell =>
+        return self.page.evaluate(f"""() => ({PANEL}?.content.widgets ?? []).filter(cell =>
             cell.model.type === 'code' && cell.model.sharedModel.source && !cell.model.executionCount
         ).map(cell => cell.model.id)""")
 
     def errors(self) -> dict[str, str]:
         """Cell id -> the error that it shows. A mistake that an exercise's check names counts as one."""
-        return self.page.evaluate(f"""() => Object.fromEntries({CURRENT}.content.widgets.flatMap(cell =>
+        return self.page.evaluate(f"""() => Object.fromEntries(({PANEL}?.content.widgets ?? []).flatMap(cell =>
             (cell.model.type === 'code' ? cell.model.outputs.toJSON() : [])
                 .filter(output => output.output_type === 'error')
                 .map(output => [cell.model.id, output.ename + ': ' + output.evalue])))""")
@@ -204,7 +205,7 @@ class Notebook:
             self.page.wait_for_timeout(50)
 
     def kernel_status(self) -> str:
-        return self.page.evaluate(f"() => {CURRENT}.sessionContext.session?.kernel?.status")
+        return self.page.evaluate(f"() => {PANEL}?.sessionContext.session?.kernel?.status")
 
     def ask(self, script: str, what: str, argument=None):
         """What the `script`, which may be asynchronous, returns in the page. Raises AssertionError with `what` as `until` does.
@@ -221,7 +222,7 @@ class Notebook:
     def python(self, expression: str) -> str:
         """`repr` of an expression, evaluated in the notebook's kernel. Raises AssertionError where it fails."""
         answer = self.ask(f"""async expression => {{
-            const future = {CURRENT}.sessionContext.session.kernel.requestExecute(
+            const future = {PANEL}.sessionContext.session.kernel.requestExecute(
                 {{code: '', silent: true, user_expressions: {{it: expression}}}});
             return (await future.done).content.user_expressions.it;
         }}""", f"the kernel answers {expression}", expression)
@@ -229,12 +230,12 @@ class Notebook:
         return answer["data"]["text/plain"]
 
     def interrupt(self) -> None:
-        self.ask(f"() => {CURRENT}.sessionContext.session.kernel.interrupt()", "the kernel is interrupted")
+        self.ask(f"() => {PANEL}.sessionContext.session.kernel.interrupt()", "the kernel is interrupted")
 
     def restart(self) -> None:
         """Kernel > Restart Kernel, until the new one answers."""
         self.ask(f"""async () => {{
-            const kernel = {CURRENT}.sessionContext.session.kernel;
+            const kernel = {PANEL}.sessionContext.session.kernel;
             await kernel.restart();
             await kernel.requestKernelInfo();
         }}""", "the kernel has restarted")
@@ -268,7 +269,7 @@ class Cell:
 
     def run(self, seconds: float = PATIENCE) -> None:
         """Runs this cell alone, as Shift-Enter does, until its last output is there."""
-        self.page.evaluate(f"id => {{ {CURRENT}.content.widgets.find(cell => cell.model.id === id).model.clearExecution() }}",
+        self.page.evaluate(f"id => {{ {PANEL}.content.widgets.find(cell => cell.model.id === id).model.clearExecution() }}",
                            self.cell_id)
         self.locator.locator(".jp-InputArea-prompt, .jp-Cell-inputCollapser").first.click()
         self.page.keyboard.press("Shift+Enter")
