@@ -260,13 +260,18 @@ def make_environment():
         raise Problem("The disk has {:.1f} GB free, and about {:.0f} GB are needed. Make room, then run the same\n"
                       "command again.".format(free / 1e9, DISK_NEEDED / 1e9))
     say("Making the folder .venv (some seconds) ...")
-    made = subprocess.Popen([sys.executable, "-m", "venv", "--clear", VENV], cwd=ROOT, env=environment(),
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    messages = made.communicate()[0].decode("utf-8", "replace")
-    if made.returncode:
+    failed, messages = run_quietly(sys.executable, "-m", "venv", "--clear", VENV)
+    if failed:
         say(messages)
         give_up("The folder .venv could not be made.", messages,
                 "The lines above say why. If there is a folder .venv, delete it and run the same command again.")
+
+
+def run_quietly(*command):
+    """The exit status of a command, and what it says."""
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    messages = process.communicate()[0].decode("utf-8", "replace")
+    return process.returncode, messages
 
 
 def clear_torn_packages():
@@ -377,10 +382,8 @@ def set_up(extras):
                 "pip's last lines above say why; the file {} has all of them. It is safe to run the same command again."
                 .format(PIP_LOG))
     say("Trying it out, and listing the fonts for the pictures (some seconds) ...")
-    trial = subprocess.Popen([PYTHON, "-c", "import minigpt, matplotlib.pyplot"], cwd=ROOT, env=environment(),
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    messages = trial.communicate()[0].decode("utf-8", "replace")
-    if trial.returncode:
+    failed, messages = run_quietly(PYTHON, "-c", "import minigpt, matplotlib.pyplot")
+    if failed:
         say(messages)
         give_up("minigpt is installed but does not start.", messages,
                 "Delete the folder .venv and run the same command again.")

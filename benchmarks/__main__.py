@@ -1,15 +1,14 @@
 """Run the benchmarks: `python -m benchmarks [NAME ...]`. Prints one table and writes `benchmarks/results.json`."""
 
-import importlib
+import importlib  # noqa: I001  (minigpt comes before torch: it sets how threads wait)
 import json
 import platform
 import sys
 import time
 from pathlib import Path
 
+import minigpt  # noqa: F401
 import torch
-
-import minigpt  # noqa: F401, I001  (before torch: it sets how threads wait)
 
 NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "reach")
 RESULTS = Path(__file__).with_name("results.json")

@@ -6,6 +6,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,14 +57,14 @@ print("everything went well")
 """
 
 
-def everything(folder, before="", arguments=(), **environment):
-    """Run it in a Python of its own; the text has a non-ASCII name and the line endings of Windows."""
+def everything(folder, before="", arguments=(), within=(), **environment):
+    """Run it in a Python of its own, started by `within`; the text has a non-ASCII name and the line endings of Windows."""
     text = folder / "Größe é.txt"
     text.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
     script = folder / "everything.py"
     script.write_text(before + EVERYTHING, encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONUTF8"))}
-    result = subprocess.run([sys.executable, *arguments, script, text, *TINY], capture_output=True, cwd=folder,
+    result = subprocess.run([*within, sys.executable, *arguments, script, text, *TINY], capture_output=True, cwd=folder,
                             env=kept | environment)
     assert result.returncode == 0, result.stderr.decode("utf-8", "replace")
     assert b"everything went well" in result.stdout
@@ -96,12 +97,23 @@ def test_the_guard_against_the_network_bites():
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="file modes are POSIX's")
-def test_everything_works_in_a_home_that_is_read_only(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere; the home that is not there stands for it")
-    home = tmp_path / "home"
-    home.mkdir(mode=0o555)
-    everything(tmp_path, HOME=str(home))
+def test_everything_works_where_home_and_repository_are_read_only(tmp_path):
+    within = []
+    if os.geteuid() == 0:                                           # root may write anywhere, unless that is taken away
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write anywhere, and there is no setpriv to take that away")
+        within = ["setpriv", "--bounding-set=-dac_override"]
+    home, repository = tmp_path / "home", tmp_path / "repository"
+    home.mkdir()
+    shutil.copytree(PACKAGE, repository / "minigpt", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (home, repository, *repository.rglob("*")):
+        path.chmod(path.stat().st_mode & 0o555)
+    before = f"""
+import os, minigpt
+assert minigpt.__file__.startswith({str(repository)!r})
+assert not any(os.access(path, os.W_OK) for path in ({str(home)!r}, os.path.dirname(minigpt.__file__), minigpt.__file__))
+"""
+    everything(tmp_path, before, within=within, HOME=str(home), PYTHONPATH=str(repository))
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(PACKAGE)))

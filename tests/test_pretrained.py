@@ -29,4 +29,4 @@ def test_it_talks_and_ends_its_words(gpt):
 
 
 def test_it_is_small_enough_to_ship():
-    assert (corpus.data_folder() / "pretrained.safetensors").stat().st_size < 5_500_000
+    assert (corpus.data_folder() / "pretrained.safetensors").stat().st_size < 3_100_000

@@ -25,11 +25,13 @@ import time
 import urllib.request
 from pathlib import Path
 
+from playwright.sync_api import TimeoutError
+
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = Path(__file__).with_name("screenshots")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PATIENCE = 180          # seconds for anything that takes one: the machine may be busy with other tests
+PATIENCE = 90           # seconds for anything that takes one: the machine may be busy with other tests
 SETTINGS = {            # what a test needs to be sure of; the rest is as a student meets it
     "notebook-extension/tracker": {"windowingMode": "none"},       # cells off the screen are drawn too
     "docmanager-extension/plugin": {"autosave": False},
@@ -141,7 +143,8 @@ class Lab:
         self.server.end_kernels()
 
 
-CURRENT = "window.jupyterapp.shell.currentWidget"
+# The page's notebook. JupyterLab's "current widget" may be another one, or none, while the page is laid out.
+PANEL = "[...(window.jupyterapp?.shell.widgets('main') ?? [])].find(widget => widget.context)"
 
 
 class Notebook:
@@ -151,67 +154,94 @@ class Notebook:
         self.page, self.name = page, name
 
     def wait_until_ready(self) -> None:
-        self.until(lambda: self.page.evaluate(f"() => window.jupyterapp && {CURRENT}?.content?.widgets?.length > 0"),
-                   "the notebook is open")
-        self.page.evaluate(f"""async () => {{
-            await {CURRENT}.context.ready; await {CURRENT}.revealed; await {CURRENT}.sessionContext.ready;
-            await {CURRENT}.sessionContext.session.kernel.info;
+        self.until(lambda: self.page.evaluate(f"() => !!({PANEL}?.content.widgets?.length && "
+                                              f"{PANEL}.sessionContext.session?.kernel)"), "the notebook is open")
+        self.ask(f"""async () => {{
+            await {PANEL}.context.ready; await {PANEL}.revealed; await {PANEL}.sessionContext.ready;
+            await {PANEL}.sessionContext.session.kernel.info;
             window.jupyterapp.shell.collapseLeft();                 // room for the notebook
-            for (const cell of {CURRENT}.content.widgets) cell.node.dataset.cellId = cell.model.id;
-        }}""")
+            for (const cell of {PANEL}.content.widgets) cell.node.dataset.cellId = cell.model.id;
+        }}""", "the kernel is there")
 
-    def run_all(self, seconds: float = 300, may_fail=()) -> None:
+    def run_all(self, seconds: float = 2 * PATIENCE, may_fail=()) -> None:
         """Run > Run All Cells, until the last is done. Raises AssertionError where a cell shows an error."""
-        # Without its stored counts, a cell that has one has run. Between two cells, and before the first, none is marked [*].
-        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        self.clear()
         self.page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        self.until(lambda: self._has_run() or self.errors().keys() - set(may_fail), "all cells have run", seconds)
-        self.wait_until_idle(seconds)
+        self.until(lambda: not self.left() or self.errors().keys() - set(may_fail), "all cells have run", seconds)
         errors = {cell: error for cell, error in self.errors().items() if cell not in may_fail}
         assert not errors, f"{self.name}: {errors}"
 
-    def _has_run(self) -> bool:
-        """Every code cell that holds code has its count."""
-        return self.page.evaluate(f"""() => {CURRENT}.content.widgets.every(cell =>
-            cell.model.type !== 'code' || !cell.model.sharedModel.source || cell.model.executionCount)""")
+    def clear(self) -> None:
+        """Edit > Clear Outputs of All Cells."""
+        self.ask("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')", "the outputs are cleared")
+
+    def save(self) -> None:
+        """File > Save Notebook."""
+        self.ask("() => window.jupyterapp.commands.execute('docmanager:save')", "the notebook is saved")
+
+    def left(self) -> list[str]:
+        """Ids of the cells that have not run: JupyterLab sets a cell's count when its last output is there.
+
+        The kernel's status says less: it is idle between two cells, and whenever a widget has been served meanwhile.
+        """
+        return self.page.evaluate(f"""() => ({PANEL}?.content.widgets ?? []).filter(cell =>
+            cell.model.type === 'code' && cell.model.sharedModel.source && !cell.model.executionCount
+        ).map(cell => cell.model.id)""")
 
     def errors(self) -> dict[str, str]:
         """Cell id -> the error that it shows. A mistake that an exercise's check names counts as one."""
-        return self.page.evaluate(f"""() => Object.fromEntries({CURRENT}.content.widgets.flatMap(cell =>
+        return self.page.evaluate(f"""() => Object.fromEntries(({PANEL}?.content.widgets ?? []).flatMap(cell =>
             (cell.model.type === 'code' ? cell.model.outputs.toJSON() : [])
                 .filter(output => output.output_type === 'error')
                 .map(output => [cell.model.id, output.ename + ': ' + output.evalue])))""")
 
-    def wait_until_idle(self, seconds: float = PATIENCE) -> None:
-        self.until(lambda: self.page.evaluate(f"() => {CURRENT}.sessionContext.session?.kernel?.status") == "idle",
-                   "the kernel is idle", seconds)
-
     def until(self, condition, what: str, seconds: float = PATIENCE) -> None:
-        """Waits until `condition()` is true. Raises AssertionError with `what` should have come true."""
+        """Waits until `condition()` is true. Raises AssertionError with `what` should have come true, and how things stand."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, f"{self.name}: after {seconds:g} s it is not true that {what}"
+            assert time.monotonic() < deadline, (
+                f"{self.name}: after {seconds:g} s it is not true that {what}. Kernel: {self.kernel_status()}; "
+                f"errors: {self.errors()}; cells that have not run: {self.left()}")
             self.page.wait_for_timeout(50)
+
+    def kernel_status(self) -> str:
+        return self.page.evaluate(f"() => {PANEL}?.sessionContext.session?.kernel?.status")
+
+    def ask(self, script: str, what: str, argument=None):
+        """What the `script`, which may be asynchronous, returns in the page. Raises AssertionError with `what` as `until` does.
+
+        Not `page.evaluate`, which waits for ever: a kernel that dies never answers.
+        """
+        try:
+            return self.page.wait_for_function(f"async argument => [await ({script})(argument)]", arg=argument,
+                                               timeout=PATIENCE * 1000).json_value()[0]
+        except TimeoutError:
+            raise AssertionError(f"{self.name}: after {PATIENCE} s it is not true that {what}. "
+                                 f"Kernel: {self.kernel_status()}") from None
 
     def python(self, expression: str) -> str:
         """`repr` of an expression, evaluated in the notebook's kernel. Raises AssertionError where it fails."""
-        answer = self.page.evaluate(f"""async expression => {{
-            const future = {CURRENT}.sessionContext.session.kernel.requestExecute(
+        answer = self.ask(f"""async expression => {{
+            const future = {PANEL}.sessionContext.session.kernel.requestExecute(
                 {{code: '', silent: true, user_expressions: {{it: expression}}}});
             return (await future.done).content.user_expressions.it;
-        }}""", expression)
+        }}""", f"the kernel answers {expression}", expression)
         assert answer["status"] == "ok", f"{expression}: {answer.get('ename')}: {answer.get('evalue')}"
         return answer["data"]["text/plain"]
 
     def interrupt(self) -> None:
-        self.page.evaluate(f"() => {CURRENT}.sessionContext.session.kernel.interrupt()")
+        self.ask(f"() => {PANEL}.sessionContext.session.kernel.interrupt()", "the kernel is interrupted")
 
     def restart(self) -> None:
-        self.page.evaluate(f"() => {CURRENT}.sessionContext.session.kernel.restart()")
-        self.wait_until_idle()
+        """Kernel > Restart Kernel, until the new one answers."""
+        self.ask(f"""async () => {{
+            const kernel = {PANEL}.sessionContext.session.kernel;
+            await kernel.restart();
+            await kernel.requestKernelInfo();
+        }}""", "the kernel has restarted")
 
     def cell(self, cell_id: str) -> "Cell":
-        return Cell(self, self.page.locator(f'[data-cell-id="{cell_id}"]'))
+        return Cell(self, cell_id)
 
     def screenshot(self, name: str, whole: bool = False) -> Path:
         """Keeps a picture of the window, or of the `whole` notebook, as screenshots/NAME.png."""
@@ -232,15 +262,18 @@ class Notebook:
 class Cell:
     """A cell, and the controls that its output shows."""
 
-    def __init__(self, notebook: Notebook, locator):
-        self.notebook, self.page, self.locator = notebook, notebook.page, locator
-        self.output = locator.locator(".jp-Cell-outputWrapper")
+    def __init__(self, notebook: Notebook, cell_id: str):
+        self.notebook, self.page, self.cell_id = notebook, notebook.page, cell_id
+        self.locator = self.page.locator(f'[data-cell-id="{cell_id}"]')
+        self.output = self.locator.locator(".jp-Cell-outputWrapper")
 
     def run(self, seconds: float = PATIENCE) -> None:
-        """Runs this cell alone, as Shift-Enter does."""
+        """Runs this cell alone, as Shift-Enter does, until its last output is there."""
+        self.page.evaluate(f"id => {{ {PANEL}.content.widgets.find(cell => cell.model.id === id).model.clearExecution() }}",
+                           self.cell_id)
         self.locator.locator(".jp-InputArea-prompt, .jp-Cell-inputCollapser").first.click()
         self.page.keyboard.press("Shift+Enter")
-        self.notebook.wait_until_idle(seconds)
+        self.notebook.until(lambda: self.cell_id not in self.notebook.left(), f"the cell {self.cell_id} has run", seconds)
 
     def text(self) -> str:
         """What the output says to a reader."""

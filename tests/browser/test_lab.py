@@ -1,5 +1,7 @@
 """The parts that every notebook uses, in a real JupyterLab: a small notebook of its own, moved as a student would."""
 
+import shutil
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -90,7 +92,7 @@ def test_two_hundred_slider_moves_leave_no_memory_and_no_second_picture(lab, sma
         for _ in range(times // 18):
             bars.slider("n").press("ArrowRight", 9)
             bars.slider("n").press("ArrowLeft", 9)
-        notebook.wait_until_idle()
+        notebook.until(lambda: bars.alt_texts() == ["a bar of length 0"], "the last move is drawn")
         return float(notebook.python(memory))
 
     before = move(36)
@@ -111,6 +113,37 @@ def test_a_restarted_kernel_starts_afresh(lab, small):
     assert notebook.cell("bars").output.locator(".noUi-handle").count() == 1
 
 
+def test_two_notebooks_on_one_server_and_cells_out_of_order(lab, small, server):
+    shutil.copy(server.notebooks / "small.ipynb", server.notebooks / "second.ipynb")
+    first, second = lab.open(small), lab.open("second")
+    first.run_all()
+
+    mine, other = first.cell("bars"), second.cell("bars")
+    other.run()
+    assert second.errors() == {"bars": "NameError: name 'Explorer' is not defined"}
+    second.cell("imports").run()
+    for _ in range(2):
+        other.run()
+        shows_the_bar(second, other, 3)
+
+    first.cell("choose").button("8").click()
+    first.until(lambda: first.python("len(predictions())") == "1", "the answer is kept in the kernel")
+    assert second.python("len(predictions())") == "0"
+    mine.slider("n").press("ArrowRight")
+    other.slider("n").press("ArrowLeft")
+    shows_the_bar(first, mine, 4)
+    shows_the_bar(second, other, 2)
+    first.restart()
+    other.slider("n").press("Home")
+    shows_the_bar(second, other, 0)
+
+
+def shows_the_bar(notebook, bars, n):
+    """One picture, of a bar of that length, one slider, and no error."""
+    notebook.until(lambda: bars.alt_texts() == [f"a bar of length {n}"], f"the bar follows to {n}")
+    assert bars.output.locator(".noUi-handle").count() == 1 and not notebook.errors()
+
+
 def test_running_all_of_a_students_copy_goes_on_after_an_unsolved_exercise(lab, server):
     cells = [new_code_cell("from minigpt.classroom import check_causal_mask"),
              new_code_cell("def my_mask(T):\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION\n\n"
@@ -126,6 +159,16 @@ def test_running_all_of_a_students_copy_goes_on_after_an_unsolved_exercise(lab, 
     notebook.run_all(may_fail=("exercise", "compare"))
     assert "my_mask is not written yet" in notebook.errors()["exercise"]
     assert "compare" in notebook.errors() and notebook.cell("end").text().strip() == "the end"
+
+
+def test_nothing_is_waited_for_for_ever(lab, small, monkeypatch):
+    notebook = lab.open(small)
+    notebook.cell("imports").run()
+    monkeypatch.setattr("minigpt_browser_lab.PATIENCE", 1)
+    with pytest.raises(AssertionError, match=r"small: after 1 s it is not true that the kernel answers .*sleep\(5\)"):
+        notebook.python("__import__('time').sleep(5)")
+    with pytest.raises(AssertionError, match=r"after 1 s it is not true that pigs fly.*have not run: \['choose', 'type'"):
+        notebook.until(lambda: False, "pigs fly", 1)
 
 
 def test_a_missing_browser_is_a_failure_that_says_what_to_do(browser, monkeypatch):

@@ -1,7 +1,5 @@
 """00_play under people's hands: they drag while it writes, press again and again, paste whole books, restart the kernel."""
 
-import ast
-
 MOVES = 200
 GROWTH = 20_000_000     # bytes that the kernel may take more after so many moves
 
@@ -62,23 +60,15 @@ def move_and_move(notebook):
     """Bars, attention maps (pictures) and the talk's sliders: 200 moves, after some to warm up."""
     bars, heads = notebook.cell("next-token").slider("temperature"), notebook.cell("attention").slider("head")
 
-    def move(times: int) -> None:
+    def move(times: int) -> int:
         for i in range(times // 4):
             bars.press("ArrowRight" if i % 20 < 10 else "ArrowLeft", 2)
             heads.press("ArrowRight" if i % 2 else "ArrowLeft", 2)
-        notebook.wait_until_idle()
-        notebook.python("__import__('time').sleep(0.5)")         # what waited for the slider to rest is drawn by then
+        notebook.until(lambda: f"head {heads.readout()}." in notebook.cell("attention").alt_texts()[0], "the last move is drawn")
+        return int(notebook.python("__import__('psutil').Process().memory_info().rss"))
 
-    def memory() -> int:
-        """Resident memory, once the C library has given back what it keeps for the next picture (where it is glibc)."""
-        return ast.literal_eval(notebook.python(
-            "[__import__('gc').collect(), getattr(__import__('ctypes').CDLL(None), 'malloc_trim', int)(0), "
-            "__import__('psutil').Process().memory_info().rss][-1]"))
-
-    move(40)
-    before = memory()
-    move(MOVES)
-    growth = memory() - before
+    before = move(40)
+    growth = move(MOVES) - before
     assert growth <= GROWTH, f"{MOVES} moves have cost {growth / 1e6:.1f} MB"
 
 

@@ -359,11 +359,7 @@ def in_place(ids, pair, new_id):
 
 @wrong(check_merge, "changes its input ids in place")
 def in_place_and_returned(ids, pair, new_id):
-    i = 0
-    while i < len(ids):
-        if tuple(ids[i:i + 2]) == pair:
-            ids[i:i + 2] = [new_id]
-        i += 1
+    in_place(ids, pair, new_id)
     return ids
 
 
