@@ -238,7 +238,7 @@ def test_the_history_plots_both_losses_and_the_reference():
     axes = picture.figure.axes[0]
     training, held_out, level = axes.lines
     assert list(training.get_ydata()) == smoothed(history.train_loss) and list(training.get_xdata()) == [1, 2, 3]
-    assert list(held_out.get_ydata()) == [1.6] and list(level.get_ydata()) == [1.39, 1.39]
+    assert list(held_out.get_ydata()) == [1.6] and list(level.get_ydata()) == [1.333, 1.333]
     assert "1.60" in picture.alt and "nats per byte" in axes.get_ylabel()
     history.val_steps, history.val_loss = [], []
     assert len(history.plot().figure.axes[0].lines) == 2
