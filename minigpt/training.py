@@ -401,12 +401,16 @@ def _step(state: TrainingState, ids, rate: float) -> Tensor:
     model, recipe = state.model, state.recipe
     device = next(model.parameters()).device
     model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(state.seed * 1_000_003 + state.step)       # random batch and dropout: this step's own
-        if recipe.batches == "random":
-            x, y = random_batch(ids, model.config.context_length, recipe.batch_size)
-        else:
-            x, y = epoch_batch(ids, model.config.context_length, recipe.batch_size, state.step, state.seed)
+    seed = state.seed * 1_000_003 + state.step                       # random batch and dropout: this step's own
+    if recipe.batches == "random":
+        x, y = random_batch(ids, model.config.context_length, recipe.batch_size, torch.Generator().manual_seed(seed))
+    else:
+        x, y = epoch_batch(ids, model.config.context_length, recipe.batch_size, state.step, state.seed)
+    # Dropout draws from the chance that all the process shares: it is put back, and left alone where nothing is dropped.
+    dropping = model.config.dropout > 0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=dropping):
+        if dropping:
+            torch.manual_seed(seed)
         logits = model(x.to(device, non_blocking=True))              # (B, T, V)
         loss = F.cross_entropy(logits.flatten(0, 1), y.to(device, non_blocking=True).flatten(),
                                label_smoothing=recipe.label_smoothing)

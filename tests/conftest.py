@@ -1,12 +1,15 @@
-"""What every test needs: one thread a process, so that tests side by side share the cores. Said before torch starts."""
+"""What every test needs: one thread a process, so that tests side by side share the cores. Said before torch starts.
+And a Ctrl-C that is heard: what a shell starts in the background begins with it switched off."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -124,8 +124,8 @@ def copy_of_the_repository(folder: str) -> Path:
     return Path(folder)
 
 
-def seconds_of_tests(copy: Path, module: str, source: str, known: dict[str, float], limit: float) -> dict[str, float] | None:
-    """How long each test computes with this source in the module's place; None where one fails, or goes on for ever."""
+def outcome(copy: Path, module: str, source: str, known: dict[str, float], limit: float) -> dict[str, float] | str:
+    """How long each test computes with this source in the module's place, or what it was that failed."""
     path = copy / "minigpt" / f"{module}.py"
     original = path.read_bytes()
     path.write_text(source, encoding="utf-8")
@@ -136,8 +136,8 @@ def seconds_of_tests(copy: Path, module: str, source: str, known: dict[str, floa
     sender.close()
     try:
         return answer(receiver, psutil.Process(process.pid), limit)
-    except (EOFError, psutil.NoSuchProcess):            # it ended without an answer: a test failed
-        return None
+    except (EOFError, psutil.NoSuchProcess):
+        return "the process ended"
     finally:
         process.kill()
         process.join()
@@ -145,16 +145,16 @@ def seconds_of_tests(copy: Path, module: str, source: str, known: dict[str, floa
         forget_compiled(path)
 
 
-def answer(receiver, process: psutil.Process, limit: float) -> dict[str, float] | None:
-    """What `run_tests` sends at its end; None where it computes for longer than it said that its test should."""
+def answer(receiver, process: psutil.Process, limit: float) -> dict[str, float] | str:
+    """What `run_tests` sends at its end, unless it computes for longer than it said that its test should."""
     end, allowed = time.monotonic() + limit, math.inf
     while time.monotonic() < end and process.cpu_times().user < allowed:
         if receiver.poll(1):
             message = receiver.recv()
-            if isinstance(message, dict):
+            if not isinstance(message, float):
                 return message
             allowed = message
-    return None
+    return "time"
 
 
 def forget_compiled(path: Path) -> None:
@@ -177,8 +177,8 @@ def run_tests(folder: Path, files: list[str], known: dict[str, float], sender) -
     hypothesis.settings.load_profile("first failure")
     present = [f"tests/{file}" for file in files if Path("tests", file).exists()]
     stopwatch = Stopwatch(known, sender)
-    if pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not bad_option", *present], [stopwatch]) == 0:
-        sender.send(stopwatch.seconds)
+    pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not bad_option", *present], [stopwatch])
+    sender.send(stopwatch.failed or stopwatch.seconds or "import")
     os._exit(0)
 
 
@@ -186,7 +186,8 @@ class Stopwatch:
     """A plug-in of pytest that takes the time of each test, and with the known times runs the quick ones first."""
 
     def __init__(self, known: dict[str, float], sender):
-        self.known, self.sender, self.seconds = known, sender, {}
+        self.known, self.sender = known, sender
+        self.seconds, self.failed = {}, ""
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
@@ -203,6 +204,10 @@ class Stopwatch:
         finally:
             self.seconds[item.nodeid] = time.process_time() - began
 
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.failed = report.nodeid
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,23 +221,30 @@ def main() -> int:
         return sample(copy_of_the_repository(folder), options)
 
 
+def known_seconds(copy: Path, module: str, source: str, limit: float) -> dict[str, float]:
+    """How long each test takes without any change. They run twice: the quick ones first is another order."""
+    seconds = {}
+    for _ in range(2):
+        seconds = outcome(copy, module, ast.unparse(ast.parse(source)), seconds, limit)
+        if isinstance(seconds, str):
+            raise SystemExit(f"the tests of {module} fail without any change ({seconds}): mend that first")
+    return seconds
+
+
 def sample(copy: Path, options: argparse.Namespace) -> int:
     sources = {module: (copy / "minigpt" / f"{module}.py").read_text("utf-8") for module in options.modules or TESTS}
-    known = {}
-    for module, source in sources.items():
-        unchanged = ast.unparse(ast.parse(source))
-        known[module] = seconds_of_tests(copy, module, unchanged, {}, options.seconds) or {}
-        if not known[module] or seconds_of_tests(copy, module, unchanged, known[module], options.seconds) is None:
-            raise SystemExit(f"the tests of {module} fail without any change: mend that first")
+    known = {module: known_seconds(copy, module, source, options.seconds) for module, source in sources.items()}
     places = [(module, *mutant) for module, source in sources.items() for mutant in mutants(source)
               if mutant[-1].startswith(options.only)]
     chosen = random.Random(options.seed).sample(places, min(options.sample or len(places), len(places)))
     survivors, began = [], time.time()
     for count, (module, place, number, description) in enumerate(chosen, 1):
         source = changed(sources[module], place, number)
-        survived = seconds_of_tests(copy, module, source, known[module], options.seconds) is not None
-        print(f"{count}/{len(chosen)} {'SURVIVED' if survived else 'killed'} {module}.py:{description}", flush=True)
-        survivors += [f"{module}.py:{description}"] if survived else []
+        end = outcome(copy, module, source, known[module], options.seconds)
+        killed = isinstance(end, str)
+        print(f"{count}/{len(chosen)} {'killed' if killed else 'SURVIVED'} {module}.py:{description}",
+              f"({end.rpartition('::')[-1]})" if killed else "", flush=True)
+        survivors += [] if killed else [f"{module}.py:{description}"]
     print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants killed ({len(places)} exist) in "
           f"{(time.time() - began) / 60:.0f} minutes; survivors:", *sorted(survivors) or ["none"], sep="\n  ")
     return bool(survivors)

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minigpt import GPT, GPTConfig, GPTModel, Tokenizer
+from minigpt.gpt import _pieces
 from minigpt.sampling import generate_ids, next_token_probs
 
 SIZE = {"vocab_size": 256, "context_length": 8, "d_model": 16, "n_heads": 4, "n_layers": 2, "d_ff": 16}
@@ -132,6 +133,14 @@ def test_the_rows_of_a_batch_know_nothing_of_each_other():
     assert probs.shape == (5, 7)
 
 
+@pytest.mark.parametrize("settings_", [{}, {"temperature": 0}, {"top_k": 5, "top_p": 0.8}], ids=str)
+def test_the_tokens_are_along_the_last_dimension_whatever_stands_before_it(settings_):
+    logits = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0)) * 3
+    probs = next_token_probs(logits, **settings_)
+    assert torch.allclose(probs.view(6, 7), next_token_probs(logits.view(6, 7), **settings_))
+    assert torch.allclose(probs[0, 0], next_token_probs(logits[0, 0], **settings_))
+
+
 @pytest.mark.parametrize("settings_", [{}, {"temperature": 0}, {"top_k": 1}, {"top_p": 0.1}])
 def test_the_logits_are_left_as_they_were(settings_):
     logits = EIGHTS.clone()
@@ -177,6 +186,11 @@ def test_draws_know_nothing_of_the_draw_before():
 
 def test_a_token_of_probability_0_is_never_drawn_even_at_the_ends():
     assert set(generate_ids(Fixed([-math.inf, 0.0, 0.0, -math.inf]), [1], 500, seed=0)) == {1, 2}
+
+
+def test_even_a_share_of_exactly_0_does_not_draw_what_has_probability_0(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.zeros(shape))
+    assert list(generate_ids(Fixed([-math.inf, -math.inf, 0.0]), [1], 2, seed=0)) == [2, 2]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2 ** 63 - 1])
@@ -361,7 +375,7 @@ def test_what_streams_is_whole_characters(gpt, monkeypatch, content, pieces):
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_stream_as_what_they_decode_to_but_for_an_unfinished_end(content):
     gpt = GPT(Tokenizer.train("", 256, "bytes"), STILL)
-    pieces = list(gpt._pieces(iter(content)))
+    pieces = list(_pieces(gpt.tokenizer, iter(content)))
     text, whole = "".join(pieces), content.decode("utf-8", errors="replace")
     unfinished = whole.removeprefix(text)              # of the bytes that are held back, at most 3, each may be one of these
     assert whole.startswith(text) and unfinished in ("", "\ufffd", "\ufffd" * 2, "\ufffd" * 3)

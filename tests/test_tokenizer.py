@@ -200,6 +200,11 @@ def test_training_on_pieces_equals_training_on_the_whole(excerpt):
         assert Tokenizer.train(iter(pieces), 600, method) == Tokenizer.train(excerpt, 600, method)
 
 
+def test_pieces_become_blocks_that_are_neither_tiny_nor_huge(monkeypatch):
+    monkeypatch.setattr(tokenizer, "BLOCK", 3)
+    assert list(tokenizer._blocks(["a", "", "bc", "d", "efghijklm", "n"])) == ["abc", "defg", "hij", "klm", "n"]
+
+
 def test_training_drops_rare_words_when_there_are_far_too_many(monkeypatch):
     monkeypatch.setattr(tokenizer, "DISTINCT", 4000)
     monkeypatch.setattr(tokenizer, "BLOCK", 1000)

@@ -141,7 +141,7 @@ def test_mistake_of_the_reference_a_python_loop_over_the_sequences_of_a_batch(ta
     assert work(64)[0] == 1
 
 
-@pytest.mark.parametrize("n, size", [(100, 4), (100, 16), (12, 4), (T + 1, 3), (2 * T, 5), (1000, 1)])
+@pytest.mark.parametrize("n, size", [(100, 4), (100, 16), (12, 4), (T + 1, 3), (2 * T, 5), (3 * T + 1, 5), (1000, 1)])
 def test_an_epoch_has_every_window_once_in_random_order(n, size):
     n_windows = max(1, (n - 1 - T) // T)
     batches = [epoch_batch(np.arange(n), T, size, step, seed=4) for step in range(3 * n_windows)]
@@ -170,6 +170,12 @@ def test_the_batch_of_a_step_depends_on_the_step_and_the_seed_alone():
     assert torch.equal(epoch_batch(ids, T, 8, 11, seed=2)[0], expected)
     assert not torch.equal(epoch_batch(ids, T, 8, 11, seed=3)[0], expected)
     assert not torch.equal(epoch_batch(ids, T, 8, 12, seed=2)[0], expected)
+
+
+def test_the_smallest_and_the_largest_seed_are_taken():
+    for seed in 0, 2 ** 32 - 1:
+        assert epoch_batch(np.arange(100), T, 4, 0, seed)[0].shape == (4, T)
+        assert len(run(a_model(), MUON, steps=1, seed=seed)[0]) == 1
 
 
 # The learning rate --------------------------------------------------------------------------------------------------

@@ -34,4 +34,5 @@ def test_a_closed_tab_loses_nothing_of_the_training_that_goes_on(lab, server):
     notebook.until(lambda: "Training. Step" in live.text(), "it goes on")
     live.button("Stop and keep").click()
     notebook.until(lambda: "Kept after step" in live.text() and live.button("Start").is_enabled(), "it is kept")
-    assert notebook.python("live.running") == "False" and not notebook.errors()
+    notebook.until(lambda: notebook.python("live.running") == "False", "its thread has ended")
+    assert not notebook.errors()
