@@ -1,5 +1,7 @@
 """The command line: from a text to a model that talks, stopped and gone on with, and what it says to a slip."""
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -32,6 +34,13 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text(folder):
     return folder / "text é.txt"
+
+
+def test_what_it_says_may_go_anywhere_that_takes_text():
+    said = io.StringIO()                                    # no console, so with no encoding to look after
+    with contextlib.redirect_stderr(said):
+        assert main(["evaluate", "nowhere.safetensors", "austen"]) == 2
+    assert said.getvalue() == "minigpt: there is no file nowhere.safetensors\n"
 
 
 @pytest.fixture(scope="module")

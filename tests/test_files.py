@@ -1,6 +1,7 @@
 """Files: whole or not at all, the same bytes for the same content, and nothing left lying about."""
 
 import errno
+import hashlib
 import os
 import stat
 import subprocess
@@ -58,6 +59,15 @@ def test_another_kind_of_ours_is_refused(path):
     save_tensors(path, "minigpt training run", TENSORS, STRINGS)
     with pytest.raises(ValueError, match="not a minigpt model file: .* says 'minigpt training run' of its format"):
         load_tensors(path, "minigpt model")
+
+
+def test_a_number_format_that_the_library_does_not_know_is_named_although_the_checksum_fits(path):
+    save_tensors(path, "kind", TENSORS, STRINGS)
+    checksum = load_tensors(path, "kind")[1]["sha256"].encode()
+    content = path.read_bytes().replace(checksum, files.BLANK.encode()).replace(b'"F32"', b'"F99"')
+    path.write_bytes(content.replace(files.BLANK.encode(), hashlib.sha256(content).hexdigest().encode()))
+    with pytest.raises(ValueError, match="模型.safetensors is damaged: .*F99"):
+        load_tensors(path, "kind")
 
 
 def test_a_file_that_is_not_there_and_a_folder(tmp_path):

@@ -58,6 +58,16 @@ def test_what_is_not_given_is_the_presets(preset, method, vocab_size):
     assert gpt.model.config.d_model == {"classroom": 192, "reference": 256}[preset]
 
 
+@pytest.mark.parametrize("preset, budget", [("classroom", {"steps": None, "seconds": 60.0}),
+                                            ("reference", {"steps": 16_384, "seconds": None})])
+def test_without_a_budget_it_trains_for_as_long_as_the_preset_says(preset, budget, monkeypatch):
+    taken = []
+    monkeypatch.setattr("minigpt.gpt.training_loop", lambda *_, **given: taken.append(given))
+    a_gpt().training_loop(preset=preset)
+    a_gpt().training_loop(preset=preset, steps=7)
+    assert taken == [budget | {"evaluations": 4}, {"steps": 7, "seconds": None, "evaluations": 4}]
+
+
 @pytest.mark.parametrize("text, n_books", [(TEXT, 1), ([TEXT], 1), ([TEXT, OTHER], 2), ((OTHER, TEXT, OTHER), 3)])
 def test_the_last_tenth_of_each_book_is_held_out(text, n_books):
     gpt = a_gpt(text)
