@@ -428,12 +428,15 @@ def _step(state: TrainingState, ids, rate: float) -> Tensor:
 
 def _optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices where the recipe says so, and Adam for all else. Each group remembers its peak rate."""
-    matrices = [p for p in model.blocks.parameters() if p.dim() == 2] if recipe.optimizer == "muon" else []
+    fused = [block.attention.qkv.weight for block in model.blocks]
+    others = [p for p in model.blocks.parameters() if p.dim() == 2 and not any(p is qkv for qkv in fused)]
+    matrices = fused + others if recipe.optimizer == "muon" else []
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
     optimizers = [torch.optim.AdamW(rest, recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay, fused=True)]
     if matrices:
-        optimizers.append(Muon(matrices, recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
+        optimizers.append(Muon([{"params": fused, "stacked": 3}, {"params": others}], recipe.muon_learning_rate,
+                               weight_decay=recipe.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
