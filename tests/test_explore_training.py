@@ -37,6 +37,13 @@ def live(book):
     assert not widget.running
 
 
+def test_a_cell_that_is_run_again_shows_the_training_that_goes_on(live):
+    live.start_button.click()
+    assert live_training(live.gpt, seconds=LONG, **SIZE) is live
+    assert live_training(live.gpt, seconds=LONG, **SIZE | {"d_ff": 64}) is not live
+    assert live_training(GPT.from_text("abc " * 200, **SIZE), seconds=LONG, **SIZE) is not live
+
+
 def until(condition, what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -182,7 +189,7 @@ def test_start_twice_is_one_thread(live):
 def test_a_second_panel_takes_over_from_the_first(live, book):
     live.start()
     until(lambda: steps(live) > 3, "training is under way")
-    other = live_training(live.gpt, seconds=LONG, **SIZE)              # the cell was run again
+    other = live_training(GPT.from_text("abc " * 200, **SIZE), seconds=LONG, **SIZE)
     other.controls["text"].value, other.controls["file"].value = OWN_FILE, str(book)
     other.start()
     assert not live.running and live.state == "done"

@@ -51,6 +51,7 @@ class LiveTraining(Card):
     """
 
     training: "LiveTraining | None" = None          # one at a time in a kernel: two would be half as fast each
+    latest: "LiveTraining | None" = None            # the panel made last
 
     def __init__(self, gpt: GPT, seconds: int, size: dict):
         self.gpt, self.size = gpt, size
@@ -238,8 +239,15 @@ class LiveTraining(Card):
 
 
 def live_training(gpt: GPT, seconds: int = 60, **size) -> LiveTraining:
-    """A model that trains while you watch, and that `gpt` becomes. `size`: what `GPT.from_files` takes, such as d_model."""
-    return LiveTraining(gpt, seconds, size)
+    """A model that trains while you watch, and that `gpt` becomes. `size`: what `GPT.from_files` takes, such as d_model.
+
+    Asked for again for the same `gpt` and size, it is the same panel, with the training that goes on in it: so a cell that
+    has lost its panel, since a tab was closed, gets it back when it is run again.
+    """
+    latest = LiveTraining.latest
+    if latest is None or latest.gpt is not gpt or latest.size != size:
+        latest = LiveTraining.latest = LiveTraining(gpt, seconds, size)
+    return latest
 
 
 # ---- a curve that grows, drawn by hand: a picture of matplotlib's would take a hundred times as long

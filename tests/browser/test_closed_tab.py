@@ -13,6 +13,15 @@ def test_a_closed_tab_loses_nothing_of_the_training_that_goes_on(lab, server):
     live.slider("seconds").press("End")                                # more than the test needs
     live.button("Start").click()
     notebook.until(lambda: live.output.locator("polyline.training").count() == 1, "a curve is there")
+    notebook.page.close()
+
+    notebook = lab.open("closed")       # as it was stored: the panel is words, and comes back where its cell is run again
+    notebook.clear()
+    live = notebook.cell("live")
+    for cell_id in ("talk", "live"):
+        notebook.cell(cell_id).run()
+    notebook.until(lambda: live.output.locator("polyline.training").count() == 1, "the curve of the training that goes on")
+    assert live.button("Pause").is_enabled() and not live.button("Start").is_enabled()
     notebook.save()
     steps = int(notebook.python("len(live.history.steps)"))
     notebook.page.close()
