@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         choices = {"method": METHODS, "positions": POSITIONS}.get(name)
         kind = str if choices else float if name in ("dropout", "learning_rate", "label_smoothing") else int
         how = {"action": argparse.BooleanOptionalAction} if name == "tied" else {"type": kind, "choices": choices}
-        train.add_argument("--" + name.replace("_", "-"), help="default: the preset's", **how)
+        what = "the head is the token embedding (default: the preset's)" if name == "tied" else "default: the preset's"
+        train.add_argument("--" + name.replace("_", "-"), help=what, **how)
     train.add_argument("--evaluations", type=int, default=4, help="how often the validation loss is measured (default: 4)")
     train.add_argument("--seed", type=int, default=0, help="default: 0")
     train.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")

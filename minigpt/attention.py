@@ -68,7 +68,7 @@ def check_activations(x, d_model: int) -> None:
 
 
 def rotations(T: int, d_head: int) -> Tensor:
-    """Rotary positions: by how much each position turns each pair of channels, (T, d_head / 2) complex numbers of size 1.
+    """Rotary positions: by how much each position turns each pair of channels, (T, d_head / 2, 2) cosines and sines.
 
     Early pairs turn fast, late ones slowly, as the hands of a clock. The product of a query and a key that were turned
     depends on the distance between their positions alone. Source: Su et al., "RoFormer: Enhanced Transformer with Rotary
@@ -79,22 +79,24 @@ def rotations(T: int, d_head: int) -> Tensor:
         raise ValueError(f"d_head must be even, a number of pairs, not {d_head}")
     speeds = 10_000.0 ** (-torch.arange(0, d_head, 2) / d_head)    # (d_head / 2,) radians a position
     angles = torch.arange(T)[:, None] * speeds                     # (T, d_head / 2)
-    return torch.polar(torch.ones_like(angles), angles)
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Queries or keys (..., T, d_head) turned by their positions' `rotation` (T, d_head / 2).
+    """Queries or keys (..., T, d_head) turned by their positions' `rotation` (T, d_head / 2, 2).
 
     A pair of neighbouring channels is a point in the plane, so a complex number, which a product turns.
     """
     instance("x", x, Tensor)
     instance("rotation", rotation, Tensor)
-    if x.dim() < 2 or x.shape[-2:] != (*rotation.shape[:-1], 2 * rotation.shape[-1]) \
-            or not (x.is_floating_point() and rotation.is_complex()):
-        raise ValueError(f"rotation must be (T, d_head / 2), complex, for x (..., T, d_head), real, not {tuple(rotation.shape)} "
-                         f"of {rotation.dtype} for {tuple(x.shape)} of {x.dtype}")
-    pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))    # (..., T, d_head / 2)
-    return torch.view_as_real(pairs * rotation).flatten(-2)
+    if not (x.is_floating_point() and rotation.is_floating_point()) or x.dim() < 2 \
+            or rotation.shape != (x.shape[-2], x.shape[-1] // 2, 2) or x.shape[-1] % 2:
+        raise ValueError(f"rotation must be (T, d_head / 2, 2) for x (..., T, d_head), floating-point numbers, not "
+                         f"{tuple(rotation.shape)} of {rotation.dtype} for {tuple(x.shape)} of {x.dtype}")
+    dtype = torch.promote_types(x.dtype, torch.float32)            # complex numbers have no fewer bits
+    pairs = torch.view_as_complex(x.to(dtype).view(*x.shape[:-1], -1, 2))                    # (..., T, d_head / 2)
+    turned = pairs * torch.view_as_complex(rotation.to(dtype))
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
 
 
 class KeyValueCache:

@@ -79,8 +79,8 @@ class GPT:
                   device: str = "cpu") -> "GPT":
         """An untrained GPT for a text, or for several books: the vocabulary is chosen, the weights are random.
 
-        The last 10 % of each book is held out, for the validation loss alone: the tokenizer does not see it either. What is
-        not given is the preset's. Raises TypeError or ValueError naming the argument.
+        The last 10 % of each book is held out, for the validation loss alone: the tokenizer does not see it either. The sizes
+        are those of `GPTConfig`, and what is not given is the preset's. Raises TypeError or ValueError naming the argument.
         """
         training, held_out = corpus.split(_books(text))
         return cls._from_pieces(lambda: training, lambda: held_out, preset, seed, device, vocab_size=vocab_size,
@@ -181,21 +181,16 @@ class GPT:
         A character whose bytes have not all come is held back until they have; one that stays unfinished is left out.
         """
         ids = generate_ids(self.model, self._prompt_ids(prompt), max_new_tokens, temperature, top_k, top_p, seed)
-        return self._pieces(ids)
-
-    def _pieces(self, ids: Iterable[int]) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for i in ids:
-            if piece := decoder.decode(self.tokenizer.id_to_token(i)):
-                yield piece
+        return _pieces(self.tokenizer, ids)
 
     def next_token_probs(self, prompt: str = "", temperature: float = 1.0, top_k: int | None = None,
                          top_p: float | None = None) -> tuple[list[bytes], Tensor]:
         """All tokens and their probabilities (V,) of coming next, most likely first."""
+        tokenizer = self.tokenizer                                   # live training may replace it, and the model, meanwhile
         with torch.inference_mode():
             logits = self._model_on(prompt, lambda ids: self.model(ids)[:, -1])
             probs, order = next_token_probs(logits, temperature, top_k, top_p)[0].sort(dim=-1, descending=True, stable=True)
-        return [self.tokenizer.id_to_token(i) for i in order.tolist()], probs.cpu()
+        return [tokenizer.id_to_token(i) for i in order.tolist()], probs.cpu()
 
     def attention_weights(self, prompt: str) -> Tensor:
         """What each head looks at while it reads `prompt` (its last context_length tokens): (n_layers, n_heads, T, T)."""
@@ -266,6 +261,14 @@ class GPT:
 
     def __repr__(self) -> str:
         return f"GPT({self.tokenizer!r}, {self.model.config!r}, {self.model.n_parameters:,} parameters)"
+
+
+def _pieces(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """The text of ids, as soon as its characters are whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for i in ids:
+        if piece := decoder.decode(tokenizer.id_to_token(i)):
+            yield piece
 
 
 def _check_size(config: GPTConfig, weights: dict[str, Tensor]) -> None:

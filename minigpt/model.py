@@ -123,7 +123,7 @@ class GPTModel(nn.Module):
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.context_length, config.d_model)
         else:
-            rotation = rotations(config.context_length, config.d_model // config.n_heads)     # (T, d_head / 2)
+            rotation = rotations(config.context_length, config.d_model // config.n_heads)     # (T, d_head / 2, 2)
         self.register_buffer("rotation", rotation, persistent=False)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)

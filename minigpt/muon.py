@@ -18,10 +18,13 @@ COEFFICIENTS = ((8.28721201814563, -23.595886519098837, 17.300387312530933),
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov's momentum, then orthogonalisation. Raises ValueError for a parameter that is not a matrix."""
+    """Nesterov's momentum, then orthogonalisation. Raises ValueError for a parameter that is not a matrix.
 
-    def __init__(self, params, lr: float = 0.02, momentum: float = 0.9, weight_decay: float = 0.0):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    `stacked`: how many matrices lie on top of one another in each parameter: three in a fused QKV.
+    """
+
+    def __init__(self, params, lr: float = 0.02, momentum: float = 0.9, weight_decay: float = 0.0, stacked: int = 1):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "stacked": stacked})
         for group in self.param_groups:
             for p in group["params"]:
                 if p.dim() != 2:
@@ -30,29 +33,24 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         """Change every matrix that has a gradient."""
+        by_shape: dict[tuple, list[tuple[Tensor, Tensor, float]]] = defaultdict(list)
         for group in self.param_groups:
-            by_shape: dict[tuple, list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     update = self._momentum(p, group["momentum"])
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    for part, change in zip(_matrices(p), _matrices(update), strict=True):
-                        by_shape[tuple(part.shape)].append((part, change))
-            for (rows, columns), pairs in by_shape.items():
-                changes = orthogonalise(torch.stack([change for _, change in pairs]))
-                for (part, _), change in zip(pairs, changes, strict=True):
-                    part.add_(change, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+                    for part, change in zip(p.chunk(group["stacked"]), update.chunk(group["stacked"]), strict=True):
+                        by_shape[tuple(part.shape)].append((part, change, group["lr"]))
+        for (rows, columns), parts in by_shape.items():
+            changes = orthogonalise(torch.stack([change for _, change, _ in parts]))
+            for (part, _, rate), change in zip(parts, changes, strict=True):
+                part.add_(change, alpha=-rate * max(1, rows / columns) ** 0.5)
 
     def _momentum(self, p: Tensor, share: float) -> Tensor:
         if "momentum" not in self.state[p]:
             self.state[p]["momentum"] = torch.zeros_like(p)
         momentum = self.state[p]["momentum"].lerp_(p.grad, 1 - share)
         return p.grad.lerp(momentum, share)
-
-
-def _matrices(p: Tensor) -> tuple[Tensor, ...]:
-    """The matrices of a parameter: three where they are stacked, as in a fused QKV (3C, C), else the one."""
-    return p.chunk(3) if p.shape[0] == 3 * p.shape[1] else (p,)
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -401,12 +401,16 @@ def _step(state: TrainingState, ids, rate: float) -> Tensor:
     model, recipe = state.model, state.recipe
     device = next(model.parameters()).device
     model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(state.seed * 1_000_003 + state.step)       # random batch and dropout: this step's own
-        if recipe.batches == "random":
-            x, y = random_batch(ids, model.config.context_length, recipe.batch_size)
-        else:
-            x, y = epoch_batch(ids, model.config.context_length, recipe.batch_size, state.step, state.seed)
+    seed = state.seed * 1_000_003 + state.step                       # random batch and dropout: this step's own
+    if recipe.batches == "random":
+        x, y = random_batch(ids, model.config.context_length, recipe.batch_size, torch.Generator().manual_seed(seed))
+    else:
+        x, y = epoch_batch(ids, model.config.context_length, recipe.batch_size, state.step, state.seed)
+    # Dropout draws from the chance that all the process shares: it is put back, and left alone where nothing is dropped.
+    dropping = model.config.dropout > 0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=dropping):
+        if dropping:
+            torch.manual_seed(seed)
         logits = model(x.to(device, non_blocking=True))              # (B, T, V)
         loss = F.cross_entropy(logits.flatten(0, 1), y.to(device, non_blocking=True).flatten(),
                                label_smoothing=recipe.label_smoothing)
@@ -424,12 +428,15 @@ def _step(state: TrainingState, ids, rate: float) -> Tensor:
 
 def _optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices where the recipe says so, and Adam for all else. Each group remembers its peak rate."""
-    matrices = [p for p in model.blocks.parameters() if p.dim() == 2] if recipe.optimizer == "muon" else []
+    fused = [block.attention.qkv.weight for block in model.blocks]
+    others = [p for p in model.blocks.parameters() if p.dim() == 2 and not any(p is qkv for qkv in fused)]
+    matrices = fused + others if recipe.optimizer == "muon" else []
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
     optimizers = [torch.optim.AdamW(rest, recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay, fused=True)]
     if matrices:
-        optimizers.append(Muon(matrices, recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
+        optimizers.append(Muon([{"params": fused, "stacked": 3}, {"params": others}], recipe.muon_learning_rate,
+                               weight_decay=recipe.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

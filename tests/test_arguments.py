@@ -80,8 +80,8 @@ BATCH = [*ACTIVATIONS, Bad(torch.zeros(2, 4), "(2, 4)"), Bad(torch.zeros(1, 1, 2
 QKV = [None, "abc", [[0.0]], torch.zeros(1, 1, 3, 2, dtype=torch.int64), Bad(torch.zeros(3), "(3,)"),
        Bad(torch.zeros(2, 1, 3, 2), "(2, 1, 3, 2)"), Bad(torch.zeros(1, 1, 3, 5), "(1, 1, 3, 5)"),
        Bad(torch.zeros(1, 1, 3, 0), "(1, 1, 3, 0)"), Bad(torch.zeros(1, 1, 3, 2, dtype=torch.float64), "torch.float64")]
-ROTATIONS = ["abc", 5, [0.0], Bad(torch.zeros(2, 3), "(2, 3)"), Bad(rotations(4, 6), "(4, 3)"),
-             Bad(rotations(3, 4).real, "torch.float32"), Bad(torch.zeros(3, 3, 2), "(3, 3, 2)")]
+ROTATIONS = ["abc", 5, [0.0], Bad(torch.zeros(2, 3), "(2, 3)"), Bad(rotations(4, 6), "(4, 3, 2)"),
+             Bad(rotations(2, 4).long(), "torch.int64"), Bad(torch.zeros(3, 3, 2), "(3, 3, 2)")]
 LOGITS = [None, "abc", [1.0], torch.tensor([1, 2]), Bad(torch.tensor(1.0), "()"), Bad(torch.zeros(2, 0), "(2, 0)"),
           Bad(torch.tensor([[0.0, math.nan]]), "nan"), Bad(torch.tensor([[0.0, math.inf]]), "inf"),
           Bad(torch.full((1, 2), -math.inf), "-inf")]

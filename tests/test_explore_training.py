@@ -86,6 +86,54 @@ def test_a_paused_run_can_be_stopped(live):
     assert live.state == "done"
 
 
+def test_a_run_that_is_stopped_before_it_begins_leaves_the_model_alone(live, monkeypatch):
+    reading, going_on = threading.Event(), threading.Event()
+    made = GPT.from_files
+
+    def slowly(*arguments, **keywords):
+        reading.set()
+        going_on.wait(60)
+        return made(*arguments, **keywords)
+
+    monkeypatch.setattr(GPT, "from_files", slowly)
+    model = live.gpt.model
+    live.start()
+    assert reading.wait(60) and live.state == "preparing"
+    live.stop()
+    going_on.set()
+    live.wait(60)
+    assert live.state == "ready" and live.gpt.model is model and not live.start_button.disabled
+
+
+def test_a_pause_after_stop_comes_too_late(live):
+    live.start()
+    until(lambda: steps(live) > 3, "training is under way")
+    live.stop()
+    assert live.pause_button.disabled and live.stop_button.disabled
+    live.pause()
+    live.wait(60)
+    assert live.state == "done" and not live.running
+
+
+def test_a_bad_start_elsewhere_does_not_stop_the_run(live):
+    live.start()
+    until(lambda: steps(live) > 3, "training is under way")
+    other = live_training(GPT.from_text("abc " * 200, **SIZE), seconds=LONG, **SIZE)
+    other.controls["text"].value = OWN_FILE
+    with pytest.raises(ValueError, match="type the name of your file first"):
+        other.start()
+    before = steps(live)
+    until(lambda: steps(live) > before + 3, "it trains on")
+
+
+def test_what_is_being_written_stays_with_its_model_and_tokenizer(live):
+    expected = live.gpt.generate("ab", 60, seed=1)
+    pieces = live.gpt.stream("ab", 60, seed=1)
+    live.start()
+    until(lambda: steps(live) > 3, "the model is another one")
+    assert "".join(pieces) == expected
+
+
 def test_it_ends_by_itself_when_the_time_is_up(live):
     live.controls["seconds"].options = [1, LONG]
     live.controls["seconds"].value = 1
@@ -238,7 +286,7 @@ def test_the_history_plots_both_losses_and_the_reference():
     axes = picture.figure.axes[0]
     training, held_out, level = axes.lines
     assert list(training.get_ydata()) == smoothed(history.train_loss) and list(training.get_xdata()) == [1, 2, 3]
-    assert list(held_out.get_ydata()) == [1.6] and list(level.get_ydata()) == [1.39, 1.39]
+    assert list(held_out.get_ydata()) == [1.6] and list(level.get_ydata()) == [1.333, 1.333]
     assert "1.60" in picture.alt and "nats per byte" in axes.get_ylabel()
     history.val_steps, history.val_loss = [], []
     assert len(history.plot().figure.axes[0].lines) == 2

@@ -247,6 +247,15 @@ def test_a_checkpoint_holds_parameters_alone(changes):
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
+@pytest.mark.parametrize("changes", [{}, {"positions": "rotary", "tied": True}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_model_computes_in_other_precisions_too(changes, dtype):
+    model, ids = make(**changes).eval(), random_ids()
+    exact = model(ids)
+    logits = model.to(dtype)(ids)
+    assert logits.dtype == dtype and torch.allclose(logits.float(), exact, atol=0.02)
+
+
 def test_a_tied_head_is_the_token_embedding():
     tied, untied = make_varied(tied=True), make_varied()
     untied.load_state_dict(tied.state_dict() | {"head.weight": tied.token_embedding.weight})

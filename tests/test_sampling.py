@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minigpt import GPT, GPTConfig, GPTModel, Tokenizer
+from minigpt.gpt import _pieces
 from minigpt.sampling import generate_ids, next_token_probs
 
 SIZE = {"vocab_size": 256, "context_length": 8, "d_model": 16, "n_heads": 4, "n_layers": 2, "d_ff": 16}
@@ -374,7 +375,7 @@ def test_what_streams_is_whole_characters(gpt, monkeypatch, content, pieces):
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_stream_as_what_they_decode_to_but_for_an_unfinished_end(content):
     gpt = GPT(Tokenizer.train("", 256, "bytes"), STILL)
-    pieces = list(gpt._pieces(iter(content)))
+    pieces = list(_pieces(gpt.tokenizer, iter(content)))
     text, whole = "".join(pieces), content.decode("utf-8", errors="replace")
     unfinished = whole.removeprefix(text)              # of the bytes that are held back, at most 3, each may be one of these
     assert whole.startswith(text) and unfinished in ("", "\ufffd", "\ufffd" * 2, "\ufffd" * 3)

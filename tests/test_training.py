@@ -230,8 +230,8 @@ def test_each_optimizer_gets_its_own_peak_at_the_same_share(recipe):
     reports = training_loop(state, a_text(), steps=10)
     for report in reports:
         share = report.learning_rate / recipe.learning_rate
-        assert [group["lr"] for optimizer in state.optimizers for group in optimizer.param_groups] == pytest.approx(
-            [share * recipe.learning_rate, share * 0.5][:len(state.optimizers)])
+        rates = [group["lr"] for optimizer in state.optimizers for group in optimizer.param_groups]
+        assert rates == pytest.approx([share * recipe.learning_rate, share * 0.5, share * 0.5][:len(rates)])
 
 
 # Evaluation ---------------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ def test_a_step_of_adam_is_what_the_formula_says(weight_decay):
         torch.testing.assert_close(ours.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("n_layers, d_ff, n_matrices", [(0, 32, 0), (1, 0, 2), (2, 32, 8)])
+@pytest.mark.parametrize("n_layers, d_ff, n_matrices", [(0, 32, 0), (1, 0, 2), (2, 48, 8)])
 def test_muon_takes_the_matrices_of_the_blocks_and_adam_all_else(n_layers, d_ff, n_matrices):
     model = a_model(n_layers=n_layers, d_ff=d_ff)
     state = TrainingState(model, MUON)
@@ -337,6 +337,9 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adam_all_else(n_layers, d_ff,
     assert len(muon) == (n_matrices > 0) and sum(map(len, muon)) == n_matrices
     assert {id(p) for p in model.parameters()} == {id(p) for p in sum(muon, adam)}
     assert len(adam) + n_matrices == len(list(model.parameters()))
+    stacked = {id(p) for optimizer in state.optimizers[1:] for group in optimizer.param_groups if group["stacked"] == 3
+               for p in group["params"]}
+    assert stacked == {id(block.attention.qkv.weight) for block in model.blocks}
     reports = list(training_loop(state, a_text(), steps=2))
     assert len(reports) == 2
 

@@ -15,7 +15,7 @@ import ipywidgets
 
 from minigpt import GPT, corpus
 from minigpt.classroom.playground import probability_bars, sampling_sliders, settings
-from minigpt.classroom.plots import BLUE, RED, REFERENCE_LOSS, lines, smoothed
+from minigpt.classroom.plots import BLUE, RED, REFERENCE_LABEL, REFERENCE_LOSS, lines, smoothed
 from minigpt.classroom.widgets import (
     Card,
     Explorer,
@@ -30,7 +30,7 @@ from minigpt.classroom.widgets import (
 )
 from minigpt.gpt import History
 from minigpt.sampling import next_token_probs
-from minigpt.training import evaluate, learning_rate
+from minigpt.training import DECAYS, evaluate, learning_rate
 
 OWN_FILE = "a file of your own"
 TEXTS = {"austen": ["austen"], "shakespeare": ["shakespeare"], "both": list(corpus.NAMES)}
@@ -82,13 +82,14 @@ class LiveTraining(Card):
         """Train a fresh model on the chosen text. Does nothing while one is training here; another place's is stopped."""
         if self.running:
             return
-        if LiveTraining.training is not None:
-            LiveTraining.training.stop()
-            LiveTraining.training.wait()
         name = self.controls["text"].value
         sources = [self.controls["file"].value.strip()] if name == OWN_FILE else TEXTS[name]
         if not sources[0]:
             raise ValueError("type the name of your file first")
+        other = LiveTraining.training
+        if other is not None:
+            other.stop()
+            other.wait()
         self._reset()
         self._stopping.clear()
         self._going.set()
@@ -107,6 +108,7 @@ class LiveTraining(Card):
 
     def stop(self) -> None:
         """End training after this step, and keep the model as it is."""
+        self.pause_button.disabled = self.stop_button.disabled = True
         self._stopping.set()
         self._going.set()
 
@@ -125,13 +127,16 @@ class LiveTraining(Card):
     def _run(self, sources: Sequence[str], seconds: float) -> None:
         try:
             fresh = GPT.from_files(sources, **self.size)
+            if self._stopping.is_set():
+                self._enter("ready", "Stopped before it began. The model is as it was.")
+                return
             loop = fresh.training_loop(seconds=seconds, evaluations=EVALUATIONS)
             self.gpt.tokenizer, self.gpt.model = fresh.tokenizer, fresh.model
             self.gpt.training_text, self.gpt.validation_text = fresh.training_text, fresh.validation_text
             self._enter("training", "The first steps …")
             for report in loop:
                 self._take(report, seconds)
-                if not self._going.is_set():
+                if not (self._going.is_set() or self._stopping.is_set()):
                     self._enter("paused", f"<b>Paused.</b> {self._progress()}")
                     self._going.wait()
                     self._enter("training", f"<b>Training.</b> {self._progress()}")
@@ -142,7 +147,8 @@ class LiveTraining(Card):
         except Exception as error:
             self._enter("failed", error_box(error))
         finally:
-            LiveTraining.training = None
+            if LiveTraining.training is self:
+                LiveTraining.training = None
 
     def _take(self, report, seconds: float) -> None:
         """Write a step down, and draw now and then: never for more than a small share of the time."""
@@ -257,7 +263,7 @@ def loss_svg(training: Sequence[tuple[float, float]], held_out: Sequence[tuple[f
     right, level = place((end, REFERENCE_LOSS))
     parts.append(f'<line x1="{LEFT}" x2="{right:.0f}" y1="{level:.1f}" y2="{level:.1f}" stroke="#555" stroke-dasharray="2 4" '
                  f'stroke-width="2"/><text x="{right:.0f}" y="{level - 6:.1f}" text-anchor="end" fill="#333">'
-                 f"the reference's run, {REFERENCE_LOSS}</text>")
+                 f"{REFERENCE_LABEL}</text>")
     thin = [*training[:-1:len(training) // POINTS + 1], training[-1]]
     parts.append(f'<polyline class="training" points="{_points(thin, place)}" fill="none" stroke="{BLUE}" stroke-width="3"/>')
     parts.append(f'<polyline class="held-out" points="{_points(held_out, place)}" fill="none" stroke="{RED}" '
@@ -326,15 +332,17 @@ def descent_explorer(rate: float = 0.1) -> Explorer:
 
 def schedule_explorer(steps: int = 400, warmup: int = 40, peak: float = 0.01, floor: float = 0.1) -> Explorer:
     """The learning rate of every step, by the package's own schedule. `floor` is a share of the peak."""
-    def draw(steps, warmup, peak, floor):
-        rates = [learning_rate(step, steps, warmup, peak, floor * peak) for step in range(steps)]
+    def draw(steps, warmup, peak, floor, decay):
+        rates = [learning_rate(step, steps, warmup, peak, floor * peak, decay) for step in range(steps)]
+        way = "half a cosine" if decay == "cosine" else "a straight line"
         return lines({"learning rate": (range(steps), rates)}, x_label="step", y_label="learning rate",
                      alt=f"The rate climbs in a straight line to {max(rates):.2g} over {min(warmup, steps)} steps, then falls "
-                         f"along half a cosine to {rates[-1]:.2g} at step {steps - 1}.")
+                         f"along {way} to {rates[-1]:.2g} at step {steps - 1}.")
     return Explorer(draw, {"steps": slider("steps", steps, 50, 1000, 50),
                            "warmup": slider("warm-up steps", warmup, 0, 200),
                            "peak": log_slider("peak rate", peak, 1e-4, 0.1),
-                           "floor": slider("floor (share of peak)", floor, 0.0, 1.0, 0.05)})
+                           "floor": slider("floor (share of peak)", floor, 0.0, 1.0, 0.05),
+                           "decay": chooser("decay", "cosine", DECAYS)})
 
 
 def sampling_explorer(tokens: Sequence[str], logits) -> Explorer:

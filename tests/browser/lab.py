@@ -196,9 +196,17 @@ class Notebook:
                 .map(output => [cell.model.id, output.ename + ': ' + output.evalue])))""")
 
     def until(self, condition, what: str, seconds: float = PATIENCE) -> None:
-        """Waits until `condition()` is true. Raises AssertionError with `what` should have come true, and how things stand."""
+        """Waits until `condition()` is true. Raises AssertionError with `what` should have come true, and how things stand.
+
+        A cell that has run may be drawn a moment later: what the condition looks for in it need not be there yet.
+        """
         deadline = time.monotonic() + seconds
-        while not condition():
+        while True:
+            try:
+                if condition():
+                    return
+            except (IndexError, TimeoutError):
+                pass
             assert time.monotonic() < deadline, (
                 f"{self.name}: after {seconds:g} s it is not true that {what}. Kernel: {self.kernel_status()}; "
                 f"errors: {self.errors()}; cells that have not run: {self.left()}")
@@ -268,11 +276,14 @@ class Cell:
         self.output = self.locator.locator(".jp-Cell-outputWrapper")
 
     def run(self, seconds: float = PATIENCE) -> None:
-        """Runs this cell alone, as Shift-Enter does, until its last output is there."""
-        self.page.evaluate(f"id => {{ {PANEL}.content.widgets.find(cell => cell.model.id === id).model.clearExecution() }}",
-                           self.cell_id)
-        self.locator.locator(".jp-InputArea-prompt, .jp-Cell-inputCollapser").first.click()
-        self.page.keyboard.press("Shift+Enter")
+        """Runs this cell alone, by Shift-Enter's command, until its last output is there."""
+        self.page.evaluate(f"""id => {{
+            const notebook = {PANEL}.content;
+            notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.id === id);
+            notebook.deselectAll();
+            notebook.activeCell.model.clearExecution();
+            void window.jupyterapp.commands.execute('notebook:run-cell-and-select-next');
+        }}""", self.cell_id)
         self.notebook.until(lambda: self.cell_id not in self.notebook.left(), f"the cell {self.cell_id} has run", seconds)
 
     def text(self) -> str:
