@@ -228,13 +228,14 @@ def test_with_a_cache_any_split_gives_what_the_whole_gives(pieces, seed):
     assert cache.length == sum(pieces)
 
 
-def test_a_cache_holds_exactly_its_capacity(layer):
-    cache = KeyValueCache(3)
-    layer(stream(length=3), cache)
-    assert cache.length == cache.capacity == 3
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_a_cache_holds_exactly_its_capacity(layer, capacity):
+    cache = KeyValueCache(capacity)
+    layer(stream(length=capacity), cache)
+    assert cache.length == cache.capacity == capacity
     with pytest.raises(ValueError, match="keys must be .* with T at most 0"):
         layer(stream(length=1), cache)
-    assert cache.length == 3
+    assert cache.length == capacity
 
 
 def test_a_cache_returns_all_that_it_was_given_in_order():

@@ -181,8 +181,13 @@ def test_rotary_positions_are_no_parameters_and_not_in_the_checkpoint():
     learned, rotary = make(), make(positions="rotary")
     assert learned.n_parameters - rotary.n_parameters == 8 * 16
     assert set(learned.state_dict()) - set(rotary.state_dict()) == {"position_embedding.weight"}
-    with pytest.raises(ValueError, match="positions can be 'rotary' with an even number"):
-        GPTConfig(d_model=9, n_heads=3, positions="rotary")
+
+
+def test_rotary_positions_need_pairs_of_channels_in_each_head():
+    for d_model, n_heads in (9, 3), (6, 2):
+        with pytest.raises(ValueError, match="positions can be 'rotary' with an even number"):
+            GPTConfig(d_model=d_model, n_heads=n_heads, positions="rotary")
+    assert GPTConfig(d_model=12, n_heads=3, positions="rotary").d_model == 12
 
 
 def test_sequences_of_a_batch_know_nothing_of_each_other():

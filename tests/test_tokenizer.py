@@ -108,6 +108,13 @@ def test_the_substrings_are_the_most_frequent_ones(excerpt, length, vocab_size):
     assert vocab == BYTES + slow_substrings(text, vocab_size - 256)
 
 
+def test_places_whose_substring_is_too_rare_already_are_not_looked_at_again(excerpt, monkeypatch):
+    looked_at, unique = [], np.unique
+    monkeypatch.setattr(np, "unique", lambda places, **options: looked_at.append(len(places)) or unique(places, **options))
+    Tokenizer.train(excerpt.replace(" ", "_"), 300, "substring")        # words so long that none ends before its places do
+    assert looked_at[0] > 0.9 * len(excerpt) and looked_at[4] < 0.1 * len(excerpt)
+
+
 @pytest.mark.parametrize("vocab_size", [256, 257, 300, 500])
 @pytest.mark.parametrize("length", [0, 1, 2, 30, 5000])
 def test_the_merges_are_those_of_the_most_frequent_pairs(excerpt, length, vocab_size):
