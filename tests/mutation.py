@@ -177,8 +177,8 @@ def run_tests(folder: Path, files: list[str], known: dict[str, float], sender) -
     hypothesis.settings.load_profile("first failure")
     present = [f"tests/{file}" for file in files if Path("tests", file).exists()]
     stopwatch = Stopwatch(known, sender)
-    pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not bad_option", *present], [stopwatch])
-    sender.send(stopwatch.failed or stopwatch.seconds or "import")
+    status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", "not bad_option", *present], [stopwatch])
+    sender.send(stopwatch.seconds if status == 0 else stopwatch.failed or "import")
     os._exit(0)
 
 
