@@ -414,7 +414,9 @@ def lab(arguments):
         return 0        # this is how one leaves JupyterLab
     if code:
         say("JupyterLab ended with an error: its lines above say why. If they speak of a port, choose another one:\n"
-            "    run.py lab --port=9000")
+            "    run.py lab --port=9000\n"
+            "If they speak of root, as in a container, and you mean to be root there:\n"
+            "    run.py lab --allow-root")
     return code
 
 

@@ -319,6 +319,9 @@ def test_the_schedule_is_the_packages_own():
     peak = explorer.controls["peak"].value
     assert explorer.error is None
     assert list(drawn) == pytest.approx([learning_rate(step, 100, 10, peak, 0.5 * peak) for step in range(100)])
+    explorer.controls["decay"].value = "linear"
+    drawn = explorer.draw(**explorer.values).figure.axes[0].lines[0].get_ydata()
+    assert list(drawn) == pytest.approx([learning_rate(step, 100, 10, peak, 0.5 * peak, "linear") for step in range(100)])
     for warmup in (0, 200):                             # none at all, and one longer than the run
         explorer.controls["warmup"].value = warmup
         explorer.controls["steps"].value = 50
