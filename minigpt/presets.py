@@ -23,7 +23,7 @@ PRESETS = {
     "classroom": Preset(
         size={"vocab_size": 3072, "method": "bpe", "context_length": 64, "d_model": 192, "n_heads": 3, "n_layers": 2,
               "d_ff": 768, "dropout": 0.0, "positions": "rotary", "tied": True},
-        recipe=Recipe(weight_decay=0.1),
+        recipe=Recipe(weight_decay=0.1, bfloat16=True),
         budget={"seconds": 60.0}),
     "reference": Preset(
         size={"vocab_size": 256, "method": "bytes", "context_length": 32, "d_model": 256, "n_heads": 4, "n_layers": 1,

@@ -216,7 +216,7 @@ ROWS = {
         "muon_learning_rate": numbers(0, open_low=True), "betas": [None, 5, "ab", [0.9, 0.9], (0.9,), Bad((0.9, 1.0), "1.0"),
                                                                    Bad((math.nan, 0.9), "nan"), Bad((-0.1, 0.9), "-0.1")],
         "weight_decay": numbers(0), "warmup": integers(0), "decay": NOT_WORDS + [None], "floor": numbers(0, 1),
-        "label_smoothing": numbers(0, 0.99), "clip": numbers(0, open_low=True)}),
+        "label_smoothing": numbers(0, 0.99), "clip": numbers(0, open_low=True), "bfloat16": NOT_FLAGS}),
     "TokenizedText": Row(training.TokenizedText, {"ids": torch.arange(9), "n_bytes": 8},
                          {"ids": FLAT_IDS, "n_bytes": integers(1)}),
     "random_batch": Row(training.random_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2},

@@ -5,6 +5,7 @@ Time is a clock that the tests move by hand, so that budgets in seconds are exac
 
 import math
 import signal
+import statistics
 import types
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minigpt import training
+from minigpt import muon, training
 from minigpt.attention import MultiHeadAttention
 from minigpt.model import GPTConfig, GPTModel
 from minigpt.training import (
@@ -32,6 +33,7 @@ from minigpt.training import (
 T, V = 8, 20
 ADAM = Recipe(batches="random", optimizer="adam", batch_size=4, learning_rate=1e-2, warmup=3, decay="cosine", floor=0.1)
 MUON = replace(ADAM, batches="epochs", optimizer="muon")
+SIXTEEN_BITS = replace(MUON, bfloat16=True)
 
 
 def a_model(dropout=0.0, seed=0, **size):
@@ -50,6 +52,11 @@ def a_text(n=203, seed=0, bytes_per_token=1):
 def run(model, recipe=ADAM, steps=6, text=None, validation=None, seed=0, **arguments):
     state = TrainingState(model, recipe, seed)
     return list(training_loop(state, text or a_text(), validation, steps=steps, **arguments)), state
+
+
+def processor_has(monkeypatch, bfloat16):
+    """torch computes in bfloat16 on every processor; on one without the instructions it is merely slow."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bfloat16})
 
 
 def copies(tensors):
@@ -535,6 +542,43 @@ def test_a_run_in_seconds_that_is_gone_on_with_keeps_its_schedule(monkeypatch):
     assert timed_run(monkeypatch, 10.0, 0.125, state=state) == []        # none is left of a budget that is used up
 
 
+# Sixteen bits -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("asked, able, expected", [
+    (True, True, torch.bfloat16), (True, False, torch.float32), (False, True, torch.float32)])
+def test_products_are_in_bfloat16_where_the_recipe_asks_and_the_processor_can(asked, able, expected, monkeypatch):
+    processor_has(monkeypatch, able)
+    model, dtypes, orthogonalise = a_model(), [], muon.orthogonalise
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda module, x, product: dtypes.append(product.dtype))
+    monkeypatch.setattr(muon, "orthogonalise", lambda x: dtypes.append(orthogonalise(x).dtype) or orthogonalise(x))
+    run(model, replace(MUON, bfloat16=asked), steps=1)
+    assert len(dtypes) > 5 and set(dtypes) == {expected}
+
+
+def test_in_bfloat16_all_but_the_products_stays_float32_and_the_loss_hardly_notices(monkeypatch):
+    processor_has(monkeypatch, True)
+    exact, _ = run(a_model(), MUON, steps=60)
+    rough, state = run(a_model(), SIXTEEN_BITS, steps=60)
+    assert [report.loss for report in rough] != [report.loss for report in exact]
+    assert rough[-1].loss < 0.8 * rough[0].loss
+    ours, theirs = (statistics.mean(report.loss for report in reports[-30:]) for reports in (rough, exact))
+    assert ours == pytest.approx(theirs, rel=0.03)
+    kept = [report.batch_loss for report in rough] + list(state.tensors().values())
+    assert {tensor.dtype for tensor in kept} == {torch.float32, torch.float64}       # the clock's figures have 64 bits
+    assert evaluate(state.model, a_text(40)) != evaluate(state.model.bfloat16(), a_text(40))
+
+
+def test_bfloat16_is_for_the_processor_alone_and_over_after_the_step(monkeypatch):
+    processor_has(monkeypatch, True)
+    with training._matrix_products(torch.device("cuda"), True):
+        assert not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda")
+    loop = training_loop(TrainingState(a_model(), SIXTEEN_BITS), a_text(), steps=2)
+    next(loop)
+    assert not torch.is_autocast_enabled("cpu") and torch.backends.cuda.flash_sdp_enabled()
+
+
 # Chance -------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -572,10 +616,11 @@ def test_every_step_draws_a_batch_of_its_own(recipe, monkeypatch):
 
 # Stopping and going on ----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("recipe", [ADAM, MUON], ids=["adam", "muon"])
+@pytest.mark.parametrize("recipe", [ADAM, MUON, SIXTEEN_BITS], ids=["adam", "muon", "bfloat16"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("stopped_at", [1, 4, 10, 12])
-def test_a_run_that_was_stopped_goes_on_to_the_last_bit(recipe, dropout, stopped_at):
+def test_a_run_that_was_stopped_goes_on_to_the_last_bit(recipe, dropout, stopped_at, monkeypatch):
+    processor_has(monkeypatch, bfloat16=True)
     whole = a_model(dropout)
     reports, _ = run(whole, recipe, steps=13, validation=a_text(50), seed=5)
     stopped = TrainingState(a_model(dropout), recipe, 5)
