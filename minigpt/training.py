@@ -194,7 +194,7 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float,
 
 
 @torch.no_grad()
-def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 64) -> float:
+def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16) -> float:
     """The loss on the whole text, in nats per byte: windows cut end to end, every token of the text predicted once.
 
     In eval mode and without gradients; the model's mode is put back afterwards.
