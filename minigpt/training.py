@@ -10,6 +10,7 @@ Losses are in nats per UTF-8 byte, so that models with different tokenizers can 
 import functools
 import math
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +30,10 @@ from minigpt.muon import Muon
 IGNORED = -100        # the target that cross_entropy leaves out: fills up the last window of a text
 DECAYS = ("cosine", "linear")
 CHECK_EVERY = 10      # steps between looks at the loss's value, each of which waits for the device
+
+# A step changes weights and gradients, and lends dropout the chance of the whole process. Who trains in two threads, as in a
+# notebook's live panel and in a cell, takes turns.
+_one_step_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -240,6 +245,7 @@ class TrainingState:
         """The step, and a copy of the model's weights at it."""
         return self.step, {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
+    @torch.no_grad()      # without it, a thread that reads weights meanwhile can wait for torch for ever, and torch for it
     def check(self, validation_loss: float | None = None) -> None:
         """Raise TrainingDiverged, with the model back at good weights, unless all losses so far and the weights are finite."""
         losses, self.unchecked = [float(loss) for loss in self.unchecked], []
@@ -320,7 +326,8 @@ def _loop(state, text, validation, steps, seconds, evaluations) -> Iterator[Repo
     durations = deque(maxlen=50)                                     # of the last steps, in seconds
     if state.step:
         durations.extend([state.seconds / state.step] * 3)           # a run that is gone on with has a pace already
-    model.zero_grad()                                                # a step that was broken off may have left some
+    with _one_step_at_a_time:
+        model.zero_grad()                                            # a step that was broken off may have left some
     try:
         finished = _done(state, steps) >= budget
         while not finished:
@@ -330,7 +337,7 @@ def _loop(state, text, validation, steps, seconds, evaluations) -> Iterator[Repo
             done_before = _done(state, steps)
             checking = state.step % CHECK_EVERY == CHECK_EVERY - 1
             before = state.weights() if checking else None
-            with _memory_errors_explained(state):
+            with _memory_errors_explained(state), _one_step_at_a_time:
                 loss = _step(state, text.ids, rate)
             finished = state.step == planned
             if checking:

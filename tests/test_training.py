@@ -6,6 +6,7 @@ Time is a clock that the tests move by hand, so that budgets in seconds are exac
 import math
 import signal
 import statistics
+import threading
 import types
 from dataclasses import replace
 
@@ -645,6 +646,29 @@ def test_between_two_steps_the_model_can_be_used_without_a_trace():
         evaluate(used, a_text(30))
         used.eval()
     assert same(weights_of(used), weights_of(unused))
+
+
+def test_two_threads_that_train_one_model_take_turns():
+    """As the live panel and a cell may. Without turns, one changes weights that the other's gradients still need.
+
+    Seen too: one thread held torch's lock on the position embedding and waited for Python's, the other the reverse.
+    """
+    model, errors, together = a_model(n_layers=2, dropout=0.1), [], threading.Barrier(2)
+
+    def train(seed):
+        try:
+            together.wait(10)
+            run(model, MUON, steps=150, seed=seed)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=train, args=(seed,), daemon=True) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == [] and not any(thread.is_alive() for thread in threads)
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
 # Going wrong --------------------------------------------------------------------------------------------------------

@@ -169,7 +169,6 @@ def cost_explorer() -> Explorer:
                 "twice as steeply.")
         axes, = picture.figure.axes
         axes.set_xticks(LENGTHS[::2], [f"{length:,}" for length in LENGTHS[::2]])
-        axes.minorticks_off()                               # a hundred small ticks take longer than all the rest
         return picture
     return Explorer(draw, {"d_model": option_slider("C = d_model", 128, (64, 128, 256, 512, 1024, 2048, 4096))})
 

@@ -255,6 +255,7 @@ def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, 
                       textcoords="offset points", fontsize=SMALLEST_FONT, color="#333333")
     axes.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear",
              yscale="log" if log_y else "linear")
+    axes.minorticks_off()                                   # on a logarithmic axis, a hundred take longer than all the rest
     if len(series) > 1:
         axes.legend()
     return Picture(figure, alt)
