@@ -32,7 +32,7 @@ def write(model, n_tokens, **options) -> None:
 
 
 def cache(model) -> dict:
-    with_cache, without = in_turns(lambda: write(model, 255), lambda: write(model, 255, use_cache=False), 3)
+    with_cache, without = in_turns(lambda: write(model, 255), lambda: write(model, 255, use_cache=False), 7)
     return row("tokens per second with the key/value cache, against recomputing (context 256)", 255 / with_cache,
                255 / without, 5.0, at_least=True)
 
