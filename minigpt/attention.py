@@ -93,10 +93,11 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
             or rotation.shape != (x.shape[-2], x.shape[-1] // 2, 2) or x.shape[-1] % 2:
         raise ValueError(f"rotation must be (T, d_head / 2, 2) for x (..., T, d_head), floating-point numbers, not "
                          f"{tuple(rotation.shape)} of {rotation.dtype} for {tuple(x.shape)} of {x.dtype}")
-    dtype = torch.promote_types(x.dtype, torch.float32)            # complex numbers have no fewer bits
-    pairs = torch.view_as_complex(x.to(dtype).view(*x.shape[:-1], -1, 2))                    # (..., T, d_head / 2)
-    turned = pairs * torch.view_as_complex(rotation.to(dtype))
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    if x.dtype.itemsize < 4:                                       # complex numbers have no fewer bits than two floats
+        return rotate(x.float(), rotation).to(x.dtype)
+    pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))                              # (..., T, d_head / 2)
+    turned = pairs * torch.view_as_complex(rotation.to(x.dtype))
+    return torch.view_as_real(turned).view(x.shape)
 
 
 class KeyValueCache:
