@@ -4,6 +4,7 @@ How often each is tried, and how it ended, stands in the table of README.md in t
 """
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -75,15 +76,16 @@ def test_200_writers_killed_at_random_moments_leave_a_file_that_loads(gpts, path
         if (child := os.fork()) == 0:
             try:
                 os.write(writer, b"!")
-                while True:
-                    gpts[0].save(path)
-                    gpts[1].save(path)
+                for gpt in itertools.cycle(gpts):
+                    gpt.save(path)
+                    os.write(writer, b"!")
             finally:
                 os._exit(1)
-        os.read(reader, 1)
-        os.close(reader), os.close(writer)
-        time.sleep(chance.uniform(0, 4 * one_save))
+        for _ in range(chance.randint(1, 4)):                            # it has begun, and saved none to three times
+            os.read(reader, 1)
+        time.sleep(chance.uniform(0, one_save))
         os.kill(child, signal.SIGKILL)
+        os.close(reader), os.close(writer)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
         outcomes[is_one_of(gpts, path)] += 1
         if kill % 20 == 0:
