@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from benchmarks.measure import in_turns, row
 from minigpt import GPTConfig, GPTModel, corpus
 from minigpt.presets import preset
-from minigpt.training import TrainingState, _step
+from minigpt.training import TrainingState, _step, processor_has_bfloat16
 
 SIZE = GPTConfig()
 BATCH = 64
@@ -41,7 +41,7 @@ class Plain(nn.Module):
 def rows() -> list[dict]:
     """The step against the plain one, and against the machine's matrix rate; in bfloat16 too, where the processor has it."""
     found = against_plain_and_rate("float32", bfloat16=False)
-    if torch.cpu.get_capabilities().get("avx512_bf16", False):
+    if processor_has_bfloat16():
         found += against_plain_and_rate("bfloat16", bfloat16=True)
     return found
 

@@ -439,15 +439,22 @@ def _step(state: TrainingState, ids, rate: float) -> Tensor:
     return loss.detach()
 
 
+def processor_has_bfloat16() -> bool:
+    """Whether this processor has instructions for products in bfloat16; without them they are many times slower than float32's.
+
+    AMD's laptops have them from Zen 4 on (AVX512-BF16), Intel's servers from Sapphire Rapids on (AMX too).
+    """
+    return torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
 @contextmanager
 def _matrix_products(device: torch.device, bfloat16: bool) -> Iterator[None]:
     """In here, matrix products are in bfloat16 if so asked, where the processor has instructions for it; else in float32.
 
     A bfloat16 is a float32 without its last 16 bits: the same range, three digits. What is added up stays float32, so the
-    loss hardly notices. Laptops have the instructions from AMD's Zen 4 on (AVX512-BF16), servers from Intel's Sapphire Rapids
-    (AMX); without them bfloat16 is many times slower than float32.
+    loss hardly notices.
     """
-    if bfloat16 and device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False):
+    if bfloat16 and device.type == "cpu" and processor_has_bfloat16():
         # torch's fused attention takes longer over a short context in bfloat16 than the plain products do.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             yield

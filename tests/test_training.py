@@ -671,6 +671,14 @@ def test_two_threads_that_train_one_model_take_turns():
     assert all(p.isfinite().all() for p in model.parameters())
 
 
+def test_a_look_at_the_weights_records_no_gradients(monkeypatch):
+    """What is recorded for nothing takes time, and torch's lock on a weight, for which another thread may wait for ever."""
+    recording, isfinite = [], torch.Tensor.isfinite
+    monkeypatch.setattr(torch.Tensor, "isfinite", lambda x: recording.append(torch.is_grad_enabled()) or isfinite(x))
+    TrainingState(a_model(), ADAM).check()
+    assert recording and not any(recording)
+
+
 # Going wrong --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
