@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ft2font import FT2Font
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from PIL import Image
 
@@ -251,8 +252,9 @@ def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, 
                   marker=MARKERS[i % 7] if marked else None)
     for name, height in (levels or {}).items():
         axes.axhline(height, color="#555555", linewidth=1.5, linestyle=":")
-        axes.annotate(drawable(name), (0.01, height), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                      textcoords="offset points", fontsize=SMALLEST_FONT, color="#333333")
+        axes.annotate(drawable(name), (0.99, height), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
+                      textcoords="offset points", fontsize=SMALLEST_FONT, color="#333333",
+                      path_effects=[withStroke(linewidth=4, foreground="white")])            # readable where a curve crosses
     axes.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear",
              yscale="log" if log_y else "linear")
     axes.minorticks_off()                                   # on a logarithmic axis, a hundred take longer than all the rest
