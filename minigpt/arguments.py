@@ -1,14 +1,16 @@
 """Guards at the door: say clearly what is wrong with an argument, before the work begins.
 
-What a person calls declares what it takes, in one place above its body, and the body is left to the idea:
+What a person calls declares what it takes, in one place above its body, and the body is left to the
+idea:
 
     @takes(temperature=number(low=0), top_k=integer(low=1, optional=True))
     def next_token_probs(logits, temperature=1.0, top_k=None): ...
 
-A slip is then answered with a sentence ("temperature must be a finite number at least 0, not -1.0") and not with a stack
-trace from deep inside torch. A guard is a function of the argument's name and its value: it returns the value that the
-body is to see, or raises TypeError for the wrong kind of thing and ValueError for the wrong amount of the right one.
-What our own code calls in a loop calls the function behind the guards, `function.__wrapped__`, or one that has none.
+A slip is then answered with a sentence ("temperature must be a finite number at least 0, not -1.0")
+and not with a stack trace from deep inside torch. A guard is a function of the argument's name and
+its value: it returns the value that the body is to see, or raises TypeError for the wrong kind of
+thing and ValueError for the wrong amount of the right one. What our own code calls in a loop calls
+the function behind the guards, `function.__wrapped__`, or one that has none.
 """
 
 import functools
@@ -20,15 +22,18 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-SHOWN = 60      # characters of a bad value that an error message shows
+SHOWN = 60                                   # characters of a bad value that an error message shows
 
 Guard = Callable[[str, Any], Any]
 
 
-def takes(**guards: Guard) -> Callable:
-    """Decorates a function, or a class: its arguments pass their guards first. What is left to its default passes none.
+def takes(*relations: Callable[[dict], None], **guards: Guard) -> Callable:
+    """Decorates a function, or a class: its arguments pass their guards first. What is left to its
+    default passes none.
 
-    It raises at the call for a generator function too, and `inspect.getsource` shows the body.
+    `relations` then see all arguments together, by name, and raise where two of them do not go
+    together. It raises at the call for a generator function too, and `inspect.getsource` shows the
+    body.
     """
     def decorate(function):
         if isinstance(function, type):
@@ -41,9 +46,13 @@ def takes(**guards: Guard) -> Callable:
             try:
                 given = signature.bind(*positional, **named)
             except TypeError:
-                return function(*positional, **named)       # one too many, or one missing: Python's own words for it
+                return function(*positional, **named)  # one too many, or one missing: Python's own words for it
             for name in given.arguments.keys() & guards:
                 given.arguments[name] = guards[name](name, given.arguments[name])
+            if relations:
+                given.apply_defaults()
+                for check in relations:
+                    check(given.arguments)
             return function(*given.args, **given.kwargs)
 
         return guarded
@@ -71,7 +80,9 @@ def integer(low: int | None = None, high: int | None = None, *, optional: bool =
 
 def number(low: float | None = None, high: float | None = None, *, open_low: bool = False,
            optional: bool = False) -> Guard:
-    """A finite number from `low` (not `low` itself, where `open_low`) to `high`; None too where it is `optional`."""
+    """A finite number from `low` (not `low` itself, where `open_low`) to `high`; None too where it
+    is `optional`.
+    """
     def guard(name, value):
         if optional and value is None:
             return None
@@ -79,7 +90,7 @@ def number(low: float | None = None, high: float | None = None, *, open_low: boo
             raise TypeError(f"{name} must be a number{' or None' if optional else ''}, not {shown(value)}")
         try:
             value = float(value)
-        except OverflowError:           # a whole number of more than 308 digits
+        except OverflowError:                               # a whole number of more than 308 digits
             value = math.inf
         below = low is not None and (value <= low if open_low else value < low)
         if not math.isfinite(value) or below or (high is not None and value > high):
@@ -108,7 +119,9 @@ def choice(allowed, *, optional: bool = False) -> Guard:
 
 
 def instance(kind: type, what: str | None = None, *, optional: bool = False) -> Guard:
-    """A `kind` of thing: a bool, a GPTModel, … `what` says it in words where the type's name does not."""
+    """A `kind` of thing: a bool, a GPTModel, … `what` says it in words where the type's name does
+    not.
+    """
     def guard(name, value):
         if not (optional and value is None) and not isinstance(value, kind):
             raise TypeError(f"{name} must be {what or 'a ' + kind.__name__}, not {shown(value)}")
@@ -128,7 +141,9 @@ def path(name: str, value) -> Path:
 
 
 def text(name: str, value) -> str:
-    """A string that UTF-8 can write, so one without lone surrogates (half of a character, as "\\ud83d")."""
+    """A string that UTF-8 can write, so one without lone surrogates (half of a character, as
+    "\\ud83d").
+    """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {shown(value)}")
     try:
@@ -147,5 +162,5 @@ def nonempty_text(name: str, value) -> str:
     return value
 
 
-SEED = integer(0, 2 ** 63 - 1, optional=True)       # of a text: None draws a new one
-TRAINING_SEED = integer(0, 2 ** 32 - 1)             # of a run, in which each step makes its own from it
+SEED = integer(0, 2 ** 63 - 1, optional=True)   # of a text: None draws a new one
+TRAINING_SEED = integer(0, 2 ** 32 - 1)         # of a run, in which each step makes its own from it

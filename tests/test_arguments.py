@@ -21,7 +21,7 @@ import minigpt
 from minigpt import attention, causal_mask, corpus, gpt, model, presets, sampling, tokenizer, training
 from minigpt.__main__ import main
 from minigpt.arguments import shown
-from minigpt.attention import KeyValueCache, rotate, rotations
+from minigpt.self_attention import KeyValueCache, rotate, rotations
 
 PACKAGE = Path(minigpt.__file__).parent
 MODULES = [corpus, tokenizer, inspect.getmodule(attention), model, training, sampling, gpt, presets]
