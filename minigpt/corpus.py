@@ -140,6 +140,15 @@ def read_chunks(source: str | os.PathLike, start: int = 0, stop: int | None = No
             position += len(chunk)
 
 
+@takes(text=arguments.text)
+def normalise(text: str) -> str:
+    """A text as `read_text` would give it: without a byte order mark, each line ending in "\\n".
+
+    What a person has read from a file without thinking of either is then the same text.
+    """
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _check_beginning(path: Path) -> None:
     with open(path, "rb") as file:
         beginning = file.read(512)
