@@ -161,9 +161,10 @@ def run_and_keep(command, **more):
 
 
 def output_of(*command):
-    """What a short command prints, or None where it fails."""
+    """What a short command prints, which may be a path, or None where it fails."""
     try:
-        return subprocess.check_output(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL).decode().strip()
+        printed = subprocess.check_output(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+        return os.fsdecode(printed).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -225,7 +226,7 @@ def free_bytes(folder):
 
 def need_room(folder, needed, advice):
     if free_bytes(folder) < needed:
-        raise Problem("The folder {} has {:.1f} GB free, and about {:.1f} GB are needed. {}, then run the same command\n"
+        raise Problem("The folder {} has {:.1f} GB free, and about {:g} GB are needed. {}, then run the same command\n"
                       "again.".format(folder, free_bytes(folder) / 1e9, needed / 1e9, advice))
 
 
@@ -380,19 +381,12 @@ def install_cpu_torch():
         say("That did not work; taking PyTorch from the usual index.")
 
 
-QUIET = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-PROJECTOR = {       # JupyterLab's settings in `teach`: readable from the back of a room
-    "@jupyterlab/apputils-extension:themes":
-        {"overrides": {"code-font-size": "18px", "content-font-size1": "18px", "ui-font-size1": "15px"}},
-}
-
-
-def settle_lab():
+def quiet_lab():
     """Settings of this .venv's JupyterLab: no news, no look for updates, and nbgrader's panels are not for students."""
     servers = ("formgrader", "validate_assignment", "assignment_list", "course_list")
     files = {
-        ("share", "jupyter", "lab", "settings", "overrides.json"): QUIET,
-        ("share", "jupyter", "lab", "teach", "overrides.json"): dict(QUIET, **PROJECTOR),
+        ("share", "jupyter", "lab", "settings", "overrides.json"):
+            {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}},
         ("etc", "jupyter", "labconfig", "page_config.json"):
             {"disabledExtensions": {"@jupyter/nbgrader": True}},
         ("etc", "jupyter", "jupyter_server_config.d", "z-minigpt.json"):
@@ -537,13 +531,13 @@ def take_no_options(name, arguments):
         raise Problem("{} takes no options, and was given: {}".format(name, " ".join(arguments)))
 
 
-def open_lab(path, options, page="lab"):
-    """JupyterLab on the notebook `path`, until the person leaves it; `page` is "doc" for that notebook and nothing else."""
+def open_lab(path, options, page="lab", **more):
+    """JupyterLab on a notebook, until the person leaves it. The page "doc" is that notebook and nothing beside it."""
     say("Starting JupyterLab on {}. If no browser opens, copy the address below that starts with\n"
         "http://127.0.0.1 into one. To stop: Ctrl-C here, then y.".format(path))
     try:
         code = run([PYTHON, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=" + ROOT,
-                    "--LabApp.default_url=/{}/tree/{}".format(page, path)] + options)
+                    "--LabApp.default_url=/{}/tree/{}".format(page, path)] + options, **more)
     except KeyboardInterrupt:
         return 0        # this is how one leaves JupyterLab
     if code:
@@ -557,7 +551,7 @@ def open_lab(path, options, page="lab"):
 @command("the set-up, then JupyterLab on notebooks/00_play.ipynb")
 def lab(arguments):
     set_up(LAB)
-    settle_lab()
+    quiet_lab()
     return open_lab("notebooks/00_play.ipynb", arguments)
 
 
@@ -586,7 +580,7 @@ def test(arguments):
         parts, arguments = arguments[:1], arguments[1:]
     arguments = [argument for argument in arguments if argument != "--"]
     set_up(TESTS)
-    settle_lab()
+    quiet_lab()
     need_temporary_room()
     browser = find_browser() if "browser" in parts else None        # first, and not after half an hour of other tests
     results = [(part,) + run_part(part, arguments, browser) for part in parts]
@@ -614,7 +608,7 @@ def run_part(part, arguments, browser):
 def setup(arguments):
     take_no_options("setup", arguments)
     set_up(TESTS)
-    settle_lab()
+    quiet_lab()
     if not find_browser():
         say("Everything works but the tests in a browser: " + NO_BROWSER)
     say("Ready. Start with: python3 run.py lab" if os.name != "nt" else "Ready. Start with: py run.py lab")
@@ -630,17 +624,32 @@ def bench(arguments):
 @command("the students' copies in student/ (solutions cut, outputs cleared), and JupyterLab on them")
 def student(arguments):
     set_up(LAB)
-    settle_lab()
+    quiet_lab()
     return run([PYTHON, "-m", "minigpt.classroom.student"]) or open_lab("student/00_play.ipynb", arguments)
+
+
+PROJECTOR = {       # readable from the back of a room, with all the height for the notebook
+    ("apputils-extension", "themes"): {"overrides": {"code-font-size": "18px", "content-font-size1": "18px"}},
+    ("statusbar-extension", "plugin"): {"visible": False},
+}
 
 
 @command("the teacher's copies in teach/ (outputs cleared), and JupyterLab on them for a projector")
 def teach(arguments):
     set_up(LAB)
-    settle_lab()
-    settings = "--LabApp.app_settings_dir=" + os.path.join(VENV, "share", "jupyter", "lab", "teach")
-    return (run([PYTHON, "-m", "minigpt.classroom.teacher"])
-            or open_lab("teach/00_play.ipynb", [settings] + arguments, page="doc"))
+    quiet_lab()
+    return (run([PYTHON, "-m", "minigpt.classroom.teach"])
+            or open_lab("teach/00_play.ipynb", arguments, page="doc", JUPYTERLAB_SETTINGS_DIR=projector_settings()))
+
+
+def projector_settings():
+    """The folder with JupyterLab's settings for a projector; what the teacher then changes in its menus stays changed."""
+    folder = os.path.join(settings_folder() or folder_of_this_run(), "projector")
+    for names, settings in PROJECTOR.items():
+        path = os.path.join(folder, "@jupyterlab", *names) + ".jupyterlab-settings"
+        if not os.path.exists(path):
+            write_whole(path, json.dumps(settings, indent=2) + "\n")
+    return folder
 
 
 def stop(signal_number, frame):

@@ -65,7 +65,7 @@ def _write_copy(fresh, renewed: Renewed, path: Path) -> str:
     if path.exists():
         try:
             there = _read(path)
-        except (ValueError, AttributeError, KeyError):          # what nbformat raises for a file that is no notebook
+        except (ValueError, AttributeError, nbformat.ValidationError):      # what nbformat raises for other files
             return "left as it is, and it is no notebook. Rename it to get a fresh copy."
         new = renewed(there, fresh)
         if new == there:

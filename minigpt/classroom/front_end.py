@@ -10,8 +10,8 @@ logger = logging.getLogger("matplotlib")
 level = logger.level
 logger.setLevel(logging.ERROR)
 try:
-    import ipywidgets
     import IPython
+    import ipywidgets
     import matplotlib.font_manager  # finds its folders, and lists the fonts
     import nbformat
 except ModuleNotFoundError as error:
