@@ -60,12 +60,18 @@ NOT_PLAIN_TEXT = [
 
 
 def data_folder() -> Path:
-    """The folder `data/` of the repository. Raises FileNotFoundError where the package was installed without it."""
-    folder = Path(__file__).resolve().parent.parent / "data"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder {folder} with the texts is missing: clone the repository and install "
-                                "minigpt from there, with pip install --editable .")
-    return folder
+    """The folder `data/`: within the package where a wheel brought it, beside the package in the repository.
+
+    The notebooks lie beside it, in `notebooks/`. Raises FileNotFoundError where there is neither.
+    """
+    package = Path(__file__).resolve().parent
+    within, beside = package / "data", package.parent / "data"
+    if within.is_dir():
+        return within
+    if not (package.parent / "pyproject.toml").is_file() or not beside.is_dir():      # site-packages/data is another's
+        raise FileNotFoundError(f"the folder {within} with the texts is missing: install minigpt from its wheel, or from "
+                                "a clone with pip install --editable .")
+    return beside
 
 
 # ---- reading -------------------------------------------------------------------------------------
