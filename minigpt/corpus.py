@@ -60,7 +60,9 @@ NOT_PLAIN_TEXT = [
 
 
 def data_folder() -> Path:
-    """The folder `data/` of the repository. Raises FileNotFoundError where the package was installed without it."""
+    """The folder `data/` of the repository. Raises FileNotFoundError where the package was
+    installed without it.
+    """
     folder = Path(__file__).resolve().parent.parent / "data"
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} with the texts is missing: clone the repository and install "
