@@ -60,7 +60,7 @@ NOT_PLAIN_TEXT = [
 
 
 def data_folder() -> Path:
-    """The folder `data/`: within the package where a wheel brought it, beside the package in the repository.
+    """The folder `data/`: within the package where a wheel brought it, beside it in the repository.
 
     The notebooks lie beside it, in `notebooks/`. Raises FileNotFoundError where there is neither.
     """
@@ -68,9 +68,10 @@ def data_folder() -> Path:
     within, beside = package / "data", package.parent / "data"
     if within.is_dir():
         return within
-    if not (package.parent / "pyproject.toml").is_file() or not beside.is_dir():      # site-packages/data is another's
-        raise FileNotFoundError(f"the folder {within} with the texts is missing: install minigpt from its wheel, or from "
-                                "a clone with pip install --editable .")
+    if not (package.parent / "pyproject.toml").is_file() or not beside.is_dir():
+        raise FileNotFoundError(                        # site-packages/data is another package's
+            f"the folder {within} with the texts is missing: install minigpt from its wheel, or from a clone with "
+            "pip install --editable .")
     return beside
 
 
