@@ -167,6 +167,10 @@ class GPT:
             raise ValueError("text must have at least one character, not ''")
         return evaluate(self.model, tokenize(self.tokenizer, [text]))
 
+    def adopt(self, other: "GPT") -> None:
+        """Become what `other` is: its tokenizer, its model and its texts."""
+        self.__dict__.update(vars(other))
+
     # ---- talking ---------------------------------------------------------------------------------------------------------
 
     def generate(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None,

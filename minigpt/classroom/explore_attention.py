@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minigpt import GPT
-from minigpt.attention import causal_mask, rotate
+from minigpt.classroom.controls import checkbox, option_slider, slider
 from minigpt.classroom.plots import (
     BLACK,
     BLUE,
@@ -23,14 +22,11 @@ from minigpt.classroom.plots import (
     SMALLEST_FONT,
     Picture,
     bars,
-    heat_map,
     lines,
     new_figure,
-    token_label,
 )
-from minigpt.classroom.widgets import Explorer, Page, checkbox, option_slider, slider, text_box
+from minigpt.classroom.widgets import Explorer, Page
 
-SHOWN_TOKENS = 24       # more would be too small to read from the back of the room
 TOKENS = ("she", "was", "glad")                 # the example of the notebook, and its numbers
 KEYS = torch.tensor([[1., 1.], [0., 1.], [1., 0.]])             # (3, d_head)
 VALUES = torch.tensor([[2., 0.], [0., 1.], [2., -1.]])          # (3, d_head)
@@ -43,12 +39,19 @@ def mixing_desk(tokens=TOKENS, vectors: Tensor = VALUES) -> Explorer:
     def draw(**scores):
         weights = torch.tensor([float(score) for score in scores.values()]).softmax(-1)         # (3,)
         mix = weights @ vectors                                                                 # (d,)
-        shares = ", ".join(f"{weight:.2f} of {token}" for weight, token in zip(weights, tokens, strict=True))
-        terms = " + ".join(f"{weight:.2f} · {pair(vector)}" for weight, vector in zip(weights, vectors, strict=True))
-        return [bars(tokens, weights, limit=1.15, value_label="weight (share of 1)", alt=f"Three bars: {shares}."),
-                Page(f'<p style="font-size: 18px">{terms} = <b>{pair(mix)}</b></p>', f"the mix is {pair(mix)}")]
+        said = [share(float(weight)) for weight in weights]
+        shares = ", ".join(f"{weight} of {token}" for weight, token in zip(said, tokens, strict=True))
+        terms = " + ".join(f"{weight} · {pair(vector)}" for weight, vector in zip(said, vectors, strict=True))
+        return [bars(tokens, weights, limit=1.15, value_label="weight (share of 1)", show_values=share,
+                     alt=f"{len(tokens)} bars: {shares}."),
+                Page(f'<p class="minigpt-large">{terms} = <b>{pair(mix)}</b></p>', f"the mix is {pair(mix)}")]
     return Explorer(draw, {f"score_{i}": slider(f"score of “{token}”", 0.0, -4.0, 4.0, 0.5)
                            for i, token in enumerate(tokens)})
+
+
+def share(weight: float) -> str:
+    """A weight in two decimals, or, where those would say 0, in as many as it takes: softmax gives everybody some."""
+    return f"{weight:.2f}" if weight >= 0.005 or weight == 0 else f"{weight:.1g}"
 
 
 def pair(vector: Tensor) -> str:
@@ -64,12 +67,12 @@ def query_explorer(tokens=TOKENS, keys: Tensor = KEYS) -> Explorer:
         query = torch.tensor([float(first), float(second)])
         scores = keys @ query                                                                   # (3,), not yet divided by √d
         weights = scores.softmax(-1)
-        figure, (plane, right) = new_figure(10, 4.4, columns=2, width_ratios=(1, 1.15))
+        figure, (plane, right) = new_figure(10, 4.6, columns=2, width_ratios=(1, 1.15))
         for key, token, colour, dash in zip(keys, tokens, (BLUE, RED, GREEN), DASHES, strict=False):
             arrow(plane, key, f"key of “{token}”", colour, dash)
         arrow(plane, query, "query", BLACK, "-", width=4)
         plane.set(xlim=(-4.2, 4.2), ylim=(-4.2, 4.2), xlabel="channel 0", ylabel="channel 1", aspect="equal")
-        plane.legend(loc="lower left", framealpha=0.9)
+        figure.legend(*plane.get_legend_handles_labels(), loc="outside lower center", ncols=4)      # hides no arrow
         drawn = right.barh(range(len(tokens)), weights.tolist(), color=(BLUE, RED, GREEN), hatch="", edgecolor="white")
         right.bar_label(drawn, [f"{w:.2f}  (score {s:g})" for w, s in zip(weights.tolist(), scores.tolist(), strict=True)],
                         padding=4, fontsize=SMALLEST_FONT)
@@ -78,8 +81,10 @@ def query_explorer(tokens=TOKENS, keys: Tensor = KEYS) -> Explorer:
         right.invert_yaxis()
         right.grid(False, axis="y")
         shares = ", ".join(f"{token} {weight:.2f}" for token, weight in zip(tokens, weights, strict=True))
-        return Picture(figure, f"The query {pair(query)} as an arrow among three keys. It gives the weights {shares}: "
-                               "the largest to the key that reaches furthest in its direction.")
+        first = [token for token, score in zip(tokens, scores, strict=True) if score == scores.max()]
+        ahead = "nobody is ahead" if len(first) == len(tokens) else f"the largest to {' and '.join(first)}"
+        return Picture(figure, f"The query {pair(query)} as an arrow among {len(tokens)} keys. It gives the weights "
+                               f"{shares}: {ahead}.")
     return Explorer(draw, {"first": slider("query, channel 0", 2.0, -4.0, 4.0, 0.5),
                            "second": slider("query, channel 1", 1.0, -4.0, 4.0, 0.5)})
 
@@ -148,8 +153,10 @@ def saturation_picture(widths=(1, 16, 64, 256)) -> Picture:
         row[0].set_ylabel("divided by √d" if divide else "as they are")
     figure.supxlabel("key", fontsize=14)
     figure.supylabel("weight (share of 1)", fontsize=14)
-    return Picture(figure, "Without the division the bars collapse onto one as d grows from 1 to 256; with it they stay "
-                           "the same.")
+    def largest(divide: bool) -> str:
+        return ", ".join(f"{saturated(d, divide)[0].max():.2f}" for d in widths)
+    return Picture(figure, f"The largest of the five weights at d = {', '.join(map(str, widths))}: without the division "
+                           f"{largest(False)}; with it {largest(True)}.")
 
 
 # ----------------------------------------------------------------------------------------------------------------- cost
@@ -171,63 +178,3 @@ def cost_explorer() -> Explorer:
         axes.set_xticks(LENGTHS[::2], [f"{length:,}" for length in LENGTHS[::2]])
         return picture
     return Explorer(draw, {"d_model": option_slider("C = d_model", 128, (64, 128, 256, 512, 1024, 2048, 4096))})
-
-
-# --------------------------------------------------------------------------------------------- heads of a trained model
-
-def attention_explorer(gpt: GPT, text: str = "She was very happy with her sister") -> Explorer:
-    """The attention weights of a layer and a head of `gpt` on a text: row i is what token i looks at."""
-    def draw(text, layer, head):
-        return head_picture(gpt, text, gpt.attention_weights(text)[layer - 1, head - 1], layer, head)
-    return Explorer(draw, {"text": text_box("text", text), **layer_and_head(gpt)}, wait=0.1)
-
-
-def head_explorer(gpt: GPT, text: str = "She was very happy with her sister") -> Explorer:
-    """The same with two switches: the causal mask on or off, and a temperature that the scores are divided by."""
-    def draw(text, layer, head, mask, temperature):
-        q, k = (tensor[layer - 1, head - 1] for tensor in queries_and_keys(gpt, text))          # (T, d_head) each
-        scores = q @ k.T / q.shape[-1] ** 0.5 / temperature                                     # (T, T)
-        if mask:
-            scores = scores.masked_fill(~causal_mask(len(q)), float("-inf"))
-        return head_picture(gpt, text, scores.softmax(-1), layer, head, masked=mask, show_values=".2f")
-    return Explorer(draw, {"text": text_box("text", text), **layer_and_head(gpt),
-                           "mask": checkbox("hide the future (causal mask)", True),
-                           "temperature": option_slider("temperature", 1, (0.1, 0.25, 0.5, 1, 2, 4, 10))}, wait=0.1)
-
-
-def layer_and_head(gpt: GPT) -> dict:
-    config = gpt.model.config
-    return {"layer": slider("layer", 1, 1, config.n_layers), "head": slider("head", 1, 1, config.n_heads)}
-
-
-def head_picture(gpt: GPT, text: str, weights: Tensor, layer: int, head: int, masked: bool = True,
-                 show_values: str | None = None) -> Picture:
-    """The weights (T, T) of one head as a heat map with the tokens beside it; where `masked`, the future is hatched."""
-    ids = gpt.tokenizer.encode(text or "\n")[-min(SHOWN_TOKENS, len(weights)):]
-    labels = [token_label(gpt.tokenizer.id_to_token(i)) for i in ids]
-    weights = weights[-len(ids):, -len(ids):]
-    if masked:
-        weights = weights.masked_fill(~causal_mask(len(ids)), float("nan"))
-    most = weights[-1].argmax()
-    future = "" if masked else " The future is not hidden: the upper triangle has weights too."
-    return heat_map(weights, labels, labels, low=0, high=1, row_label="this token …", column_label="… looks at",
-                    value_label="attention weight", show_values=show_values,
-                    alt=f"A {'lower triangle' if masked else 'full square'} of weights for {len(ids)} tokens in layer "
-                        f"{layer}, head {head}. The last token, {labels[-1]}, looks most at {labels[most]}: "
-                        f"{weights[-1, most]:.2f}.{future}")
-
-
-def queries_and_keys(gpt: GPT, text: str) -> tuple[Tensor, Tensor]:
-    """What each head of each layer asks and offers while it reads `text`: two of (n_layers, n_heads, T, d_head)."""
-    model, seen = gpt.model, []
-    hooks = [block.attention.qkv.register_forward_hook(lambda layer, read, made: seen.append(made.cpu()))
-             for block in model.blocks]
-    try:
-        gpt.attention_weights(text)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    qkv = torch.cat(seen).unflatten(-1, (3, model.config.n_heads, -1)).permute(2, 0, 3, 1, 4)   # (3, layers, H, T, d_head)
-    if model.rotation is not None:                              # rotary positions turn queries and keys after this matrix
-        qkv = rotate(qkv, model.rotation[:qkv.shape[-2]].cpu())
-    return qkv[0], qkv[1]

@@ -13,7 +13,7 @@ import base64
 import html
 import io
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 
 import matplotlib
@@ -175,10 +175,11 @@ def _array(values) -> np.ndarray:
 # The plots that several notebooks share. Each returns a Picture.
 
 def bars(labels: Sequence[str], values, *, alt: str, title: str = "", value_label: str = "probability",
-         show_values: str = ".2f", limit: float | None = None) -> Picture:
+         show_values: str | Callable = ".2f", limit: float | None = None) -> Picture:
     """Horizontal bars, one a label, from top to bottom, with the number at the end of each.
 
-    `values` is one number a label, or a dict of name -> such numbers, drawn side by side, each with a hatch of its own.
+    `values` is one number a label, or a dict of name -> such numbers, drawn side by side, each with a
+    hatch of its own. `show_values` is a number format, or a function that writes a number.
     `limit` fixes the end of the axis, so that a picture that moves with a slider keeps its scale.
     """
     series = values if isinstance(values, Mapping) else {"": values}
@@ -191,7 +192,8 @@ def bars(labels: Sequence[str], values, *, alt: str, title: str = "", value_labe
         places = np.arange(len(labels)) - 0.4 + thickness * (i + 0.5)
         drawn = axes.barh(places, numbers, thickness * 0.9, label=name, color=PALETTE[i], hatch=HATCHES[i],
                           edgecolor="white")
-        axes.bar_label(drawn, fmt=f"{{:{show_values}}}", padding=4, fontsize=SMALLEST_FONT)
+        axes.bar_label(drawn, fmt=show_values if callable(show_values) else f"{{:{show_values}}}", padding=4,
+                       fontsize=SMALLEST_FONT)
     _tick_labels(axes.yaxis, labels)
     axes.set(title=title, xlabel=value_label, xlim=(min(0, *(n.min() for n in series.values())), limit))
     axes.margins(x=0.12)
@@ -263,17 +265,27 @@ def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, 
     return Picture(figure, alt)
 
 
-REFERENCE_LOSS = 1.333      # nats per byte on the held-out tenth of the Austen text, of the reference's run of 16,384 steps
+REFERENCE_LOSS = 1.333      # nats per byte on the held-out tenth of the Austen text, after 16,384 steps
 REFERENCE_LABEL = f"the reference's run on Austen, {REFERENCE_LOSS}"
 
 
 def smoothed(values: Sequence[float], share: float = 0.9) -> list[float]:
-    """A running average in which each value counts `share` of the one after it: batches differ, and their losses jump."""
+    """A running average in which each value counts `share` of the one after it: batches differ, and losses jump."""
     average, weight, result = 0.0, 0.0, []
     for value in values:
         average, weight = share * average + (1 - share) * value, share * weight + 1 - share
         result.append(average / weight)             # so that the first ones are not pulled towards 0
     return result
+
+
+def in_words(first: float, last: float) -> str:
+    """What became of a loss: "falls from 4.10 to 1.52", or rises, or stays. As far as the two decimals can tell."""
+    before, after = f"{first:.2f}", f"{last:.2f}"
+    if before == after:
+        return f"stays at {before}"
+    if not (np.isfinite(first) and np.isfinite(last)):
+        return f"goes from {before} to {after}"
+    return f"{'falls' if last < first else 'rises'} from {before} to {after}"
 
 
 def loss_curve(history) -> Picture:
@@ -282,7 +294,7 @@ def loss_curve(history) -> Picture:
         raise ValueError("history must hold at least one step")
     training = smoothed(history.train_loss)
     series = {"training (smoothed)": (history.steps, training)}
-    alt = f"The training loss falls from {training[0]:.2f} to {training[-1]:.2f} nats per byte in {history.steps[-1]} steps."
+    alt = f"The training loss {in_words(training[0], training[-1])} nats per byte in {history.steps[-1]} steps."
     if history.val_steps:
         series["held out"] = (history.val_steps, history.val_loss)
         alt += f" On held-out text it ends at {history.val_loss[-1]:.2f}."
