@@ -136,7 +136,7 @@ def option_slider(label: str, value, options):
 
 
 FULL = {"width": "auto"}                        # as wide as the place that the stylesheet gives it
-LABEL = {"description_width": "130px"}          # as wide as those of the sliders
+LABEL = {"description_width": "140px"}          # as wide as those of the sliders
 
 
 def chooser(label: str, value, options):

@@ -22,6 +22,7 @@ from minigpt.classroom.plots import (
     SMALLEST_FONT,
     Picture,
     bars,
+    in_sight,
     lines,
     new_figure,
 )
@@ -39,19 +40,14 @@ def mixing_desk(tokens=TOKENS, vectors: Tensor = VALUES) -> Explorer:
     def draw(**scores):
         weights = torch.tensor([float(score) for score in scores.values()]).softmax(-1)         # (3,)
         mix = weights @ vectors                                                                 # (d,)
-        said = [share(float(weight)) for weight in weights]
+        said = [in_sight(float(weight)) for weight in weights]
         shares = ", ".join(f"{weight} of {token}" for weight, token in zip(said, tokens, strict=True))
         terms = " + ".join(f"{weight} · {pair(vector)}" for weight, vector in zip(said, vectors, strict=True))
-        return [bars(tokens, weights, limit=1.15, value_label="weight (share of 1)", show_values=share,
+        return [bars(tokens, weights, limit=1.15, value_label="weight (share of 1)", show_values=in_sight,
                      alt=f"{len(tokens)} bars: {shares}."),
                 Page(f'<p class="minigpt-large">{terms} = <b>{pair(mix)}</b></p>', f"the mix is {pair(mix)}")]
     return Explorer(draw, {f"score_{i}": slider(f"score of “{token}”", 0.0, -4.0, 4.0, 0.5)
                            for i, token in enumerate(tokens)})
-
-
-def share(weight: float) -> str:
-    """A weight in two decimals, or, where those would say 0, in as many as it takes: softmax gives everybody some."""
-    return f"{weight:.2f}" if weight >= 0.005 or weight == 0 else f"{weight:.1g}"
 
 
 def pair(vector: Tensor) -> str:
@@ -136,7 +132,7 @@ def saturation_explorer() -> Explorer:
 
 def show_five(axes, numbers: Tensor, colour: str, hatch: str, label: str, limits) -> None:
     drawn = axes.bar(range(1, 6), numbers.tolist(), color=colour, hatch=hatch, edgecolor="white")
-    axes.bar_label(drawn, fmt="{:.2f}", padding=3, fontsize=SMALLEST_FONT)
+    axes.bar_label(drawn, fmt=in_sight, padding=3, fontsize=SMALLEST_FONT)
     axes.set(ylim=limits, ylabel=label, xlabel="key", xticks=range(1, 6))
     axes.grid(False, axis="x")
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from minigpt import GPT, causal_mask
 from minigpt.attention import rotate
 from minigpt.classroom.controls import checkbox, option_slider, slider, text_box
+from minigpt.classroom.model_changes import when_trained
 from minigpt.classroom.plots import token_label
 from minigpt.classroom.widgets import Explorer, Page
 from minigpt.model import evaluating
@@ -30,7 +31,8 @@ def attention_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
         ids, cut = last_ids(gpt, text)
         weights = attention_of(gpt, ids)[layer - 1, head - 1]
         return [cut, attention_map(gpt, ids, weights, layer, head)]
-    return Explorer(draw, {"text": text_box("text", text), **layer_and_head(gpt, text)}, wait=0.1, beside=True)
+    return _following(gpt, Explorer(draw, {"text": text_box("text", text), **layer_and_head(gpt, text)},
+                                    wait=0.1, beside=True))
 
 
 def head_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
@@ -42,10 +44,15 @@ def head_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
         if mask:
             scores = scores.masked_fill(~causal_mask(len(q)), float("-inf"))
         return [cut, attention_map(gpt, ids, scores.softmax(-1), layer, head, masked=mask)]
-    return Explorer(draw, {"text": text_box("text", text), **layer_and_head(gpt, text),
-                           "mask": checkbox("hide the future (causal mask)", True),
-                           "temperature": option_slider("temperature", 1, (0.1, 0.25, 0.5, 1, 2, 4, 10))},
-                    wait=0.1, beside=True)
+    controls = {"text": text_box("text", text), **layer_and_head(gpt, text),
+                "mask": checkbox("hide the future (causal mask)", True),
+                "temperature": option_slider("temperature", 1, (0.1, 0.25, 0.5, 1, 2, 4, 10))}
+    return _following(gpt, Explorer(draw, controls, wait=0.1, beside=True))
+
+
+def _following(gpt: GPT, explorer: Explorer) -> Explorer:
+    when_trained(gpt, explorer.update)
+    return explorer
 
 
 def last_ids(gpt: GPT, text: str) -> tuple[list[int], str]:
@@ -115,7 +122,7 @@ def attention_map(gpt: GPT, ids: list[int], weights: Tensor, layer: int, head: i
         for row, label in enumerate(labels))
     return Page(f'<figure role="img" aria-label="{html.escape(words)}" class="minigpt-map" '
                 f'style="--tokens: {len(ids)}"><figcaption>Each row is a token; its cells are what it looks at. '
-                'Weight 0 <span class="minigpt-key"></span> 1</figcaption>'
+                '<span>Weight 0 <span class="minigpt-key"></span> 1</span></figcaption>'
                 f"<table><thead><tr><td></td>{head_row}</tr></thead><tbody>{rows}</tbody></table></figure>", words)
 
 

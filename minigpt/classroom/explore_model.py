@@ -17,6 +17,7 @@ from minigpt.classroom.plots import (
     SMALLEST_FONT,
     Picture,
     bars,
+    in_sight,
     in_words,
     lines,
     new_figure,
@@ -78,8 +79,8 @@ def size_explorer() -> Explorer:
         time = measured(work * batch * context_length / measured_rate(), UNITS_OF_TIME)
         total = sum(config.parameter_counts().values()) / 1e6
         return [f"<p><b>{total:.2f} million parameters</b> · {work / 1e6:,.1f} million operations "
-                f"a token · {memory} to train it with {batch} sequences a step · about {time} "
-                "a step on this machine</p>", sizes_picture(config)]
+                f"a token · {memory} to train it with {batch} sequences a step · about {time} a "
+                "step on this machine</p>", sizes_picture(config)]
 
     widths = (32, 64, 128, 192, 256, 384, 512, 768)
     return Explorer(draw, {"vocab_size": option_slider("vocabulary", 1024,
@@ -97,7 +98,7 @@ def sizes_picture(config: GPTConfig) -> Picture:
     counts = config.parameter_counts()
     largest = max(counts, key=counts.get)
     return bars(list(counts), [n / 1e6 for n in counts.values()], value_label="million parameters",
-                title=f"{sum(counts.values()) / 1e6:.2f} million parameters",
+                show_values=in_sight, title=f"{sum(counts.values()) / 1e6:.2f} million parameters",
                 alt=f"{sum(counts.values()):,} parameters in a model with {config.n_layers} layers "
                     f"and {config.d_model} channels; the largest part is the {largest} "
                     f"with {counts[largest]:,}.")

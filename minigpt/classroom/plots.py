@@ -172,6 +172,11 @@ def _array(values) -> np.ndarray:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)
 
 
+def in_sight(number: float) -> str:
+    """Two decimals, or, where those would say 0 of what is none, as many as it takes: 0.33, 0.0003."""
+    return f"{number:.2f}" if abs(number) >= 0.005 or number == 0 else f"{number:.1g}"
+
+
 # The plots that several notebooks share. Each returns a Picture.
 
 def bars(labels: Sequence[str], values, *, alt: str, title: str = "", value_label: str = "probability",

@@ -21,7 +21,7 @@ from pathlib import Path
 import ipywidgets
 from IPython.display import Markdown
 
-from minigpt.classroom.controls import FRONTEND
+from minigpt.classroom.controls import FRONTEND, TextBox
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PARTS = (FRONTEND / "parts.css").read_text(encoding="utf-8")
@@ -151,8 +151,11 @@ class Explorer(Card):
         self.output.add_class("minigpt-shown")
         at = ", ".join(f"{control.description or name}: {control.value}" for name, control in self.controls.items())
         still = picture if still is None else to_html(still)
-        parts = [group(self.controls.values(), "controls"), self.output]
-        super().__init__([group(parts, "beside")] if beside else parts,
+        typed_in = [control for control in self.controls.values() if isinstance(control, TextBox)]
+        moved = [control for control in self.controls.values() if control not in typed_in]
+        rows = [group(typed_in, "controls")] if typed_in else []
+        parts = [group(moved, "controls"), self.output]
+        super().__init__([*rows, *([group(parts, "beside")] if beside else parts)],
                          f"{still}<p><i>{html.escape(at)}</i></p>", f"Explorer: {at}")
         for control in self.controls.values():
             control.observe(lambda _: self._changed(), "value")
