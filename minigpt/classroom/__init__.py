@@ -7,7 +7,7 @@ It needs the notebook extras. The finished code itself is in `minigpt`; this pac
 from minigpt.classroom.checks import *
 from minigpt.classroom.controls import checkbox, chooser, log_slider, option_slider, slider, text_box
 from minigpt.classroom.plots import Picture, bars, heat_map, lines, new_figure, token_label
-from minigpt.classroom.predictions import export_predictions, hints, predict, predictions
+from minigpt.classroom.prediction import export_predictions, hints, predict, predictions
 from minigpt.classroom.widgets import Explorer, Page, show_source
 
 # Each notebook's own widgets:
@@ -21,4 +21,4 @@ from minigpt.classroom.explore_model import (flops_per_token, gelu_picture, meas
                                              overfit_picture, residual_norms, residual_picture,
                                              size_explorer)
 from minigpt.classroom.explore_training import descent_explorer, sampling_explorer, schedule_explorer
-from minigpt.classroom.live_training import live_training
+from minigpt.classroom.live_panel import live_training

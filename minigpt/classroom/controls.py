@@ -1,9 +1,10 @@
-"""What a student moves and types into: sliders, lists, boxes; and the voice that tells a screen reader what came of it.
+"""What a student moves and types into: sliders, lists, boxes; and the voice that tells a screen
+reader what came of it.
 
-Sliders and text boxes are small widgets of our own (anywidget). The sliders of ipywidgets have no name for a screen
-reader, and the number beside them cannot be typed into by every keyboard; its text boxes send what is half typed while
-the kernel is busy. Ours are the browser's own controls with a label, in `frontend/`. Lists and check boxes are those of
-ipywidgets.
+Sliders and text boxes are small widgets of our own (anywidget). The sliders of ipywidgets have no
+name for a screen reader, and the number beside them cannot be typed into by every keyboard; its
+text boxes send what is half typed while the kernel is busy. Ours are the browser's own controls
+with a label, in `frontend/`. Lists and check boxes are those of ipywidgets.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,8 @@ FRONTEND = Path(__file__).with_name("frontend")
 
 
 class NumberSlider(anywidget.AnyWidget):
-    """A slider from `min` to `max`. Values outside are moved to the nearer end, as a slider would."""
+    """A slider from `min` to `max`. Values outside are moved to the nearer end, as a slider
+    would."""
 
     _esm = FRONTEND / "slider.js"
     scale = Unicode("linear").tag(sync=True)            # or "log"
@@ -26,7 +28,7 @@ class NumberSlider(anywidget.AnyWidget):
     value = Float().tag(sync=True)
     min = Float().tag(sync=True)
     max = Float().tag(sync=True)
-    step = Float().tag(sync=True)                       # of the handle, in powers of ten where the scale is "log"
+    step = Float().tag(sync=True)         # of the handle, in powers of ten where the scale is "log"
     decimals = Int(0).tag(sync=True)
     whole = Bool(False).tag(sync=True)
     disabled = Bool(False).tag(sync=True)
@@ -35,7 +37,7 @@ class NumberSlider(anywidget.AnyWidget):
     def _inside(self, proposal):
         if not isfinite(proposal["value"]):
             raise TraitError(f"{self.description} must be a finite number, not {proposal['value']}")
-        return max(self.min, min(self.max, proposal["value"]))
+        return type(proposal["value"])(max(self.min, min(self.max, proposal["value"])))
 
 
 class WholeSlider(NumberSlider):
@@ -71,7 +73,9 @@ class OptionSlider(anywidget.AnyWidget):
     def _one_of_them(self, proposal):
         if proposal["value"] not in self.options:
             allowed = ", ".join(map(str, self.options))
-            raise TraitError(f"{self.description} must be one of {allowed}, not {proposal['value']!r}")
+            raise TraitError(
+                f"{self.description} must be one of {allowed}, not {proposal['value']!r}"
+            )
         return proposal["value"]
 
     @observe("value")
@@ -84,7 +88,8 @@ class OptionSlider(anywidget.AnyWidget):
 
 
 class TextBox(anywidget.AnyWidget):
-    """A line to type in. `value` is what was committed, or, where it is to `follow`, what stands there now."""
+    """A line to type in. `value` is what was committed, or, where it is to `follow`, what stands
+    there now."""
 
     _esm = FRONTEND / "text_box.js"
     description = Unicode().tag(sync=True)
@@ -122,7 +127,9 @@ def slider(label: str, value, low, high, step=None):
     whole = all(isinstance(n, int) for n in (value, low, high, step or 1))
     kind = WholeSlider if whole else NumberSlider
     step = step or (1 if whole else (high - low) / 100)
-    return kind(description=label, min=low, max=high, step=step, value=value, decimals=0 if whole else 2)
+    return kind(
+        description=label, min=low, max=high, step=step, value=value, decimals=0 if whole else 2
+    )
 
 
 def log_slider(label: str, value: float, low: float, high: float):
@@ -141,7 +148,9 @@ LABEL = {"description_width": "140px"}          # as wide as those of the slider
 
 def chooser(label: str, value, options):
     """A drop-down list."""
-    return ipywidgets.Dropdown(value=value, options=list(options), description=label, style=LABEL, layout=FULL)
+    return ipywidgets.Dropdown(
+        value=value, options=list(options), description=label, style=LABEL, layout=FULL
+    )
 
 
 def checkbox(label: str, value: bool):
@@ -150,5 +159,6 @@ def checkbox(label: str, value: bool):
 
 
 def text_box(label: str, value: str, *, follow: bool = True, placeholder: str = ""):
-    """A line to type in; followed letter by letter, or else taken with Enter or when the box is left."""
+    """A line to type in; followed letter by letter, or else taken with Enter or when the box is
+    left."""
     return TextBox(description=label, value=value, follow=follow, placeholder=placeholder)

@@ -1,4 +1,5 @@
-"""The model in numbers and pictures: what a size costs, where the parameters are, what each part adds. For 03_model."""
+"""The model in numbers and pictures: what a size costs, where the parameters are, what each part
+adds. For 03_model."""
 
 import math
 import time
@@ -29,11 +30,12 @@ PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_l
 
 
 def flops_per_token(config: GPTConfig) -> int:
-    """Floating-point operations that training takes for one token: forward, and twice that backward.
+    """Floating-point operations that training takes for one token: forward, and twice that
+    backward.
 
-    Two for each weight of a matrix (a multiplication and an addition), and two products of T by d_head in each head's
-    attention. Embeddings are looked up and cost none. Source: Kaplan et al., "Scaling Laws for Neural Language Models"
-    (2020), section 2.1.
+    Two for each weight of a matrix (a multiplication and an addition), and two products of T by
+    d_head in each head's attention. Embeddings are looked up and cost none. Source: Kaplan et al.,
+    "Scaling Laws for Neural Language Models" (2020), section 2.1.
     """
     C, T = config.d_model, config.context_length
     weights = config.n_layers * (4 * C * C + 2 * C * config.d_ff) + C * config.vocab_size
@@ -41,7 +43,8 @@ def flops_per_token(config: GPTConfig) -> int:
 
 
 def training_bytes(config: GPTConfig, batch_size: int) -> int:
-    """Memory that training takes, about: weights, gradients, Adam's two averages, and the activations kept for backward."""
+    """Memory that training takes, about: weights, gradients, Adam's two averages, and the
+    activations kept for backward."""
     tokens = batch_size * config.context_length
     a_token = config.n_layers * (14 * config.d_model + 2 * config.d_ff) + 2 * config.vocab_size
     return 4 * (4 * sum(config.parameter_counts().values()) + tokens * a_token)
@@ -49,7 +52,8 @@ def training_bytes(config: GPTConfig, batch_size: int) -> int:
 
 @cache
 def measured_rate() -> float:
-    """This machine's floating-point operations per second in training, measured once on a small model."""
+    """This machine's floating-point operations per second in training, measured once on a small
+    model."""
     with torch.random.fork_rng():
         model, ids = GPTModel(PROBE), torch.randint(PROBE.vocab_size, (8, PROBE.context_length))
     times = []
@@ -71,7 +75,8 @@ def measured(amount: float, units) -> str:
 
 
 def size_explorer() -> Explorer:
-    """Slide the sizes; see the parameters of each part, the work, the memory, and the time of a step here."""
+    """Slide the sizes; see the parameters of each part, the work, the memory, and the time of a
+    step here."""
     def draw(vocab_size, d_model, n_layers, d_ff, context_length):
         config = GPTConfig(vocab_size, context_length, d_model, 4, n_layers, d_ff * d_model)
         batch, work = 16, flops_per_token(config)
@@ -94,7 +99,8 @@ def size_explorer() -> Explorer:
 
 
 def sizes_picture(config: GPTConfig) -> Picture:
-    """Where the parameters are. No measured time in it, which would differ from machine to machine."""
+    """Where the parameters are. No measured time in it, which would differ from machine to
+    machine."""
     counts = config.parameter_counts()
     largest = max(counts, key=counts.get)
     return bars(list(counts), [n / 1e6 for n in counts.values()], value_label="million parameters",
@@ -113,12 +119,18 @@ def norm_explorer() -> Explorer:
         after = F.layer_norm(before, (5,))
         figure, panels = new_figure(10, 3.6, columns=2, sharey=True)
         for axes, values, title, colour, hatch, limit in (
-                (panels[0], before, "before", BLUE, "", 16), (panels[1], after, "after LayerNorm", RED, "///", 2.5)):
-            drawn = axes.barh(range(5), values.tolist(), color=colour, hatch=hatch, edgecolor="white")
+            (panels[0], before, "before", BLUE, "", 16),
+            (panels[1], after, "after LayerNorm", RED, "///", 2.5),
+        ):
+            drawn = axes.barh(
+                range(5), values.tolist(), color=colour, hatch=hatch, edgecolor="white"
+            )
             axes.bar_label(drawn, fmt="{:.1f}", padding=4, fontsize=SMALLEST_FONT)
             axes.axvline(0, color=BLACK, linewidth=1)
             # The axes stand still while the sliders move: only so does one see what moves.
-            axes.set(title=title, xlabel="value", xlim=(-limit, limit), ylim=(4.5, -0.5), yticks=range(5))
+            axes.set(
+                title=title, xlabel="value", xlim=(-limit, limit), ylim=(4.5, -0.5), yticks=range(5)
+            )
             axes.grid(False, axis="y")
         panels[0].set_ylabel("channel")
         (mean, size), (mean_after, size_after) = (
@@ -126,15 +138,27 @@ def norm_explorer() -> Explorer:
         return Picture(figure, f"Before, the five channels have mean {mean:.1f} and standard "
                                f"deviation {size:.1f}. After LayerNorm {abs(mean_after):.1f} "
                                f"and {size_after:.1f}.")
-    return Explorer(draw, {"scale": slider("scale", 1.0, 0.1, 3.0, 0.1), "shift": slider("shift", 0.0, -5.0, 5.0, 0.5)})
+
+    return Explorer(
+        draw,
+        {
+            "scale": slider("scale", 1.0, 0.1, 3.0, 0.1),
+            "shift": slider("shift", 0.0, -5.0, 5.0, 0.5),
+        },
+    )
 
 
 def gelu_picture() -> Picture:
     """GELU beside ReLU."""
     x = torch.linspace(-4, 4, 161)
-    return lines({"GELU": (x, F.gelu(x)), "ReLU": (x, F.relu(x))}, x_label="input", y_label="output",
-                 alt="Both are the input itself for large inputs and 0 for very negative ones. ReLU has a corner at 0; GELU is "
-                     "smooth, and dips a little below 0 on the left.")
+    return lines(
+        {"GELU": (x, F.gelu(x)), "ReLU": (x, F.relu(x))},
+        x_label="input",
+        y_label="output",
+        alt="Both are the input itself for large inputs and 0 for very negative ones. "
+        "ReLU has a corner at 0; GELU is "
+        "smooth, and dips a little below 0 on the left.",
+    )
 
 
 def residual_norms(gpt: GPT, text: str) -> dict[str, float]:
@@ -170,8 +194,12 @@ def residual_picture(gpt: GPT, text: str) -> Picture:
     """The same as bars."""
     norms = residual_norms(gpt, text)
     said = ", ".join(f"{name} {length:.1f}" for name, length in norms.items())
-    return bars(list(norms), list(norms.values()), alt=f"What each part adds to the stream: {said}.",
-                value_label="mean length of the vector that is added")
+    return bars(
+        list(norms),
+        list(norms.values()),
+        alt=f"What each part adds to the stream: {said}.",
+        value_label="mean length of the vector that is added",
+    )
 
 
 def overfit_picture(losses: list[float], vocab_size: int) -> Picture:
@@ -182,5 +210,8 @@ def overfit_picture(losses: list[float], vocab_size: int) -> Picture:
     axes.axhline(ln_v, linestyle=":", color="#555555")
     axes.annotate("ln V", (len(losses) * 0.8, ln_v), xytext=(0, -20), textcoords="offset points")
     axes.set(xlabel="step", ylabel="loss (nats per token)", title="One batch, again and again")
-    return Picture(figure, f"Over {len(losses)} steps the loss {in_words(losses[0], losses[-1])} nats per "
-                           f"token. A line marks ln V, {ln_v:.2f}.")
+    return Picture(
+        figure,
+        f"Over {len(losses)} steps the loss {in_words(losses[0], losses[-1])} nats per "
+        f"token. A line marks ln V, {ln_v:.2f}.",
+    )

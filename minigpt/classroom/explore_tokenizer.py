@@ -1,4 +1,5 @@
-"""Tokens made visible: coloured pieces of a sentence, vocabularies that grow, merges one at a time. For 01_tokenizer."""
+"""Tokens made visible: coloured pieces of a sentence, vocabularies that grow, merges one at a
+time. For 01_tokenizer."""
 
 import html
 from functools import cache
@@ -16,13 +17,15 @@ SHOWN_TOKENS = 300
 
 @cache
 def training_text() -> str:
-    """The first 300,000 characters of the training part: enough to choose a vocabulary from while a class waits."""
+    """The first 300,000 characters of the training part: enough to choose a vocabulary from while
+    a class waits."""
     return corpus.split([corpus.read_text("austen")])[0][0][:300_000]
 
 
 @cache
 def trained(method: str, vocab_size: int) -> Tokenizer:
-    """A tokenizer for the explorers. The largest is trained once; the smaller ones are its beginning, as if trained alone."""
+    """A tokenizer for the explorers. The largest is trained once; the smaller ones are its
+    beginning, as if trained alone."""
     if method == "bytes" or vocab_size == SIZES[-1]:
         return Tokenizer.train(training_text(), vocab_size, method)
     largest = trained(method, SIZES[-1])
@@ -30,7 +33,8 @@ def trained(method: str, vocab_size: int) -> Tokenizer:
 
 
 def tiles(above: list[str], below: list | None = None) -> str:
-    """Short texts as coloured tiles in a row, each with a smaller text under it where `below` has some."""
+    """Short texts as coloured tiles in a row, each with a smaller text under it where `below` has
+    some."""
     notes = below or [None] * len(above)
     pieces = "".join(
         f'<span class="minigpt-tile minigpt-tile-{place % COLOURS}"><b>{html.escape(label)}</b>'
@@ -61,7 +65,8 @@ def token_explorer(text: str = "It is a truth universally acknowledged. Größe 
         tokenizer = trained(method, 256 if method == "bytes" else vocab_size)
         ids = tokenizer.encode(text)
         n_bytes = len(text.encode())
-        words = f"<p>{n_bytes} bytes, {len(ids)} tokens: {n_bytes / max(1, len(ids)):.2f} bytes a token</p>"
+        rate = n_bytes / max(1, len(ids))
+        words = f"<p>{n_bytes} bytes, {len(ids)} tokens: {rate:.2f} bytes a token</p>"
         if method == "bytes":
             words += ('<p class="minigpt-note">Bytes are a vocabulary of 256, whatever the slider '
                       "says.</p>")
@@ -69,8 +74,16 @@ def token_explorer(text: str = "It is a truth universally acknowledged. Größe 
             words += f"<p>The first {SHOWN_TOKENS} of them:</p>"
         ids = ids[:SHOWN_TOKENS]
         return [words, coloured([tokenizer.id_to_token(i) for i in ids], ids)]
-    return Explorer(draw, {"text": text_box("text", text), "method": chooser("method", "bpe", METHODS),
-                           "vocab_size": option_slider("vocabulary", 1024, SIZES)}, wait=0.05)
+
+    return Explorer(
+        draw,
+        {
+            "text": text_box("text", text),
+            "method": chooser("method", "bpe", METHODS),
+            "vocab_size": option_slider("vocabulary", 1024, SIZES),
+        },
+        wait=0.05,
+    )
 
 
 def merge_explorer(text: str = "the cat that sat there, the fat cat") -> Explorer:
@@ -82,7 +95,10 @@ def merge_explorer(text: str = "the cat that sat there, the fat cat") -> Explore
         if merges:
             left, right, new = (html.escape(token_label(tokenizer.vocab[i]))
                                 for i in (*tokenizer.merges[merges - 1], 255 + merges))
-            said = f"merge {merges}: <b>{left}</b> + <b>{right}</b> become token {255 + merges}, <b>{new}</b>"
+            said = (
+                f"merge {merges}: <b>{left}</b> + <b>{right}</b> become token {255 + merges}, "
+                f"<b>{new}</b>"
+            )
             if ids == merged(list(text.encode()), tokenizer, merges - 1):
                 said += ". This pair does not stand in your text, so nothing changes"
         return [f"<p>{said}. {len(ids)} tokens.</p>", coloured([tokenizer.vocab[i] for i in ids])]
@@ -90,7 +106,8 @@ def merge_explorer(text: str = "the cat that sat there, the fat cat") -> Explore
 
 
 def merged(ids: list[int], tokenizer: Tokenizer, how_many: int) -> list[int]:
-    """`ids` after the first `how_many` merges of a tokenizer, one after the other, over the whole text."""
+    """`ids` after the first `how_many` merges of a tokenizer, one after the other, over the whole
+    text."""
     for new_id, pair in enumerate(tokenizer.merges[:how_many], start=256):
         place = 0
         while place < len(ids) - 1:
@@ -101,13 +118,21 @@ def merged(ids: list[int], tokenizer: Tokenizer, how_many: int) -> list[int]:
 
 
 def size_picture(text: str, sizes=SIZES):
-    """Bytes per token against the size of the vocabulary, for the three methods, on a text that none was trained on."""
+    """Bytes per token against the size of the vocabulary, for the three methods, on a text that
+    none was trained on."""
     n_bytes = len(text.encode())
     curves = {method: (sizes, [n_bytes / len(trained(method, size).encode(text)) for size in sizes])
               for method in ("bpe", "substring")}
     curves["bytes"] = ((sizes[0], sizes[-1]), (1.0, 1.0))
-    ends = ", ".join(f"{method} from {values[0]:.1f} to {values[-1]:.1f}" for method, (_, values) in curves.items())
-    return lines(curves, x_label="tokens in the vocabulary", y_label="bytes per token",
-                 title="Bytes per token, by the size of the vocabulary",
-                 alt=f"Three curves of bytes per token, from {sizes[0]} to {sizes[-1]} tokens in the "
-                     f"vocabulary: {ends}.")
+    ends = ", ".join(
+        f"{method} from {values[0]:.1f} to {values[-1]:.1f}"
+        for method, (_, values) in curves.items()
+    )
+    return lines(
+        curves,
+        x_label="tokens in the vocabulary",
+        y_label="bytes per token",
+        title="Bytes per token, by the size of the vocabulary",
+        alt=f"Three curves of bytes per token, from {sizes[0]} to {sizes[-1]} tokens in the "
+        f"vocabulary: {ends}.",
+    )

@@ -1,4 +1,5 @@
-"""The sliders around training in 04: a step downhill, the schedule of the rate, the draw of a token."""
+"""The sliders around training in 04: a step downhill, the schedule of the rate, the draw of a
+token."""
 
 from collections.abc import Sequence
 
@@ -18,21 +19,41 @@ def descent_explorer(rate: float = 0.1) -> Explorer:
             path.append(path[-1] - rate * 2 * path[-1])
         shown = [w for w in path if abs(w) < 9]
         bowl = [i / 10 for i in range(-50, 51)]
-        verdict = ("it runs away" if abs(path[-1]) > 4 else "it swings from side to side and never settles"
-                   if abs(path[-1]) > 2 and rate > 0.9 else "it is still on its way" if abs(path[-1]) > 0.1
-                   else "it has arrived")
-        return lines({"loss w²": (bowl, [w * w for w in bowl]), "20 steps": (shown, [w * w for w in shown])},
-                     x_label="w", y_label="loss", title=f"after 20 steps w = {path[-1]:.3g}: {verdict}",
-                     alt=f"A bowl, and 20 steps in it at a learning rate of {rate:.2f}: w ends at {path[-1]:.3g}; {verdict}.")
+        verdict = (
+            "it runs away"
+            if abs(path[-1]) > 4
+            else "it swings from side to side and never settles"
+            if abs(path[-1]) > 2 and rate > 0.9
+            else "it is still on its way"
+            if abs(path[-1]) > 0.1
+            else "it has arrived"
+        )
+        return lines(
+            {"loss w²": (bowl, [w * w for w in bowl]), "20 steps": (shown, [w * w for w in shown])},
+            x_label="w",
+            y_label="loss",
+            title=f"after 20 steps w = {path[-1]:.3g}: {verdict}",
+            alt=f"A bowl, and 20 steps in it at a learning rate of {rate:.2f}: "
+            f"w ends at {path[-1]:.3g}; {verdict}.",
+        )
     return Explorer(draw, {"rate": slider("learning rate", rate, 0.01, 1.05, 0.01)})
 
 
-def schedule_explorer(steps: int = 400, warmup: int = 40, peak: float = 0.01, floor: float = 0.1) -> Explorer:
-    """The learning rate of every step, by the package's own schedule. `floor` is a share of the peak."""
+def schedule_explorer(
+    steps: int = 400, warmup: int = 40, peak: float = 0.01, floor: float = 0.1
+) -> Explorer:
+    """The learning rate of every step, by the package's own schedule. `floor` is a share of the
+    peak."""
     def draw(steps, warmup, peak, floor, decay):
-        rates = [learning_rate(step, steps, warmup, peak, floor * peak, decay) for step in range(steps)]
-        return lines({"learning rate": (range(steps), rates)}, x_label="step", y_label="learning rate",
-                     alt=schedule_in_words(rates, min(warmup, steps), decay))
+        rates = [
+            learning_rate(step, steps, warmup, peak, floor * peak, decay) for step in range(steps)
+        ]
+        return lines(
+            {"learning rate": (range(steps), rates)},
+            x_label="step",
+            y_label="learning rate",
+            alt=schedule_in_words(rates, min(warmup, steps), decay),
+        )
     return Explorer(draw, {"steps": slider("steps", steps, 50, 1000, 50),
                            "warmup": slider("warm-up steps", warmup, 0, 200),
                            "peak": log_slider("peak rate", peak, 1e-4, 0.1),
@@ -46,14 +67,22 @@ def schedule_in_words(rates: Sequence[float], warmup: int, decay: str) -> str:
     down = ""
     if rates[-1] < max(rates):
         way = "half a cosine" if decay == "cosine" else "a straight line"
-        down = f"falls from {max(rates):.2g} along {way} to {rates[-1]:.2g} at step {len(rates) - 1}"
+        down = (
+            f"falls from {max(rates):.2g} along {way} to {rates[-1]:.2g} at step {len(rates) - 1}"
+        )
     return f"The rate {', then '.join(filter(None, (up, down))) or f'stays at {rates[-1]:.2g}'}."
 
 
 def sampling_explorer(tokens: Sequence[str], logits) -> Explorer:
-    """The bars of a handful of tokens with these logits (V,), as the three knobs of sampling leave them."""
+    """The bars of a handful of tokens with these logits (V,), as the three knobs of sampling leave
+    them."""
     def draw(**chosen):
         probabilities = next_token_probs(logits[None], **settings(**chosen))[0]
         order = logits.argsort(descending=True).tolist()
-        return probability_bars([tokens[i].encode() for i in order], [float(probabilities[i]) for i in order])
-    return Explorer(draw, sampling_sliders() | {"temperature": slider("temperature", 1.0, 0.0, 3.0, 0.05)})
+        return probability_bars(
+            [tokens[i].encode() for i in order], [float(probabilities[i]) for i in order]
+        )
+
+    return Explorer(
+        draw, sampling_sliders() | {"temperature": slider("temperature", 1.0, 0.0, 3.0, 0.05)}
+    )

@@ -1,7 +1,8 @@
-"""Talk with a model: a prompt, sliders for how it chooses, text that streams in, and the choice behind every token.
+"""Talk with a model: a prompt, sliders for how it chooses, text that streams in, and the choice
+behind every token.
 
-`talk` and `next_token` take any `GPT`: 00_play gives them the one that ships, 04_training_and_sampling
-the one that the class has just trained.
+`talk` and `next_token` take any `GPT`: 00_play gives them the one that ships,
+04_training_and_sampling the one that the class has just trained.
 """
 
 import asyncio
@@ -44,16 +45,18 @@ def about_the_prompt(gpt: GPT, prompt: str) -> str:
     if not words:
         return ""
     example = html.escape(token_label(max(words, key=len)))
-    return ('<p class="minigpt-note">Your prompt ends with a space. In this vocabulary the space is '
-            f"the beginning of the next word (<code>{example}</code> is one token), so after it few "
-            "words are left to choose from. Take the space away.</p>")
+    return (
+        '<p class="minigpt-note">Your prompt ends with a space. In this vocabulary the space is '
+        f"the beginning of the next word (<code>{example}</code> is one token), so after it few "
+        "words are left to choose from. Take the space away.</p>"
+    )
 
 
 class Talk(Card):
     """A prompt, sliders, a button, and the text that the model writes, as it writes it.
 
-    `write()` is what the button does, and Enter in the box; `text` is the HTML widget with the result,
-    `announcer` tells it to a screen reader once it is whole; `controls` holds the rest.
+    `write()` is what the button does, and Enter in the box; `text` is the HTML widget with the
+    result, `announcer` tells it to a screen reader once it is whole; `controls` holds the rest.
     """
 
     def __init__(self, gpt: GPT, prompt: str):
@@ -61,7 +64,11 @@ class Talk(Card):
         self.controls = {"prompt": text_box("prompt", prompt), **sampling_sliders(),
                          "length": slider("new tokens", 100, 10, 400, 10),
                          "seed": slider("seed", 1, 0, 50)}
-        self.note, self.text, self.announcer = ipywidgets.HTML(), ipywidgets.HTML(), Announcer(role="log")
+        self.note, self.text, self.announcer = (
+            ipywidgets.HTML(),
+            ipywidgets.HTML(),
+            Announcer(role="log"),
+        )
         self.button = ipywidgets.Button(description="Write", button_style="primary")
         self.button.on_click(guarded(lambda _: self.write(), self.text))
         self.controls["prompt"].on_enter(guarded(lambda _: self.write(), self.text))
@@ -70,8 +77,17 @@ class Talk(Card):
         self._advise()
         self._show(prompt, "".join(self._stream()))
         self.announcer.words = self._words
-        super().__init__([group(self.controls.values(), "controls"), self.button, self.note, self.text,
-                          self.announcer], self.text.value, f"Talk: {prompt}")
+        super().__init__(
+            [
+                group(self.controls.values(), "controls"),
+                self.button,
+                self.note,
+                self.text,
+                self.announcer,
+            ],
+            self.text.value,
+            f"Talk: {prompt}",
+        )
         when_trained(gpt, self._outdated)
 
     def write(self) -> None:
@@ -116,8 +132,10 @@ class Talk(Card):
         self.note.value = about_the_prompt(self.gpt, self.controls["prompt"].value)
 
     def _outdated(self) -> None:
-        self.note.value = ('<p class="minigpt-note">The model has been trained since this was written. '
-                           "<b>Write</b> asks the new one.</p>")
+        self.note.value = (
+            '<p class="minigpt-note">The model has been trained since this was written. '
+            "<b>Write</b> asks the new one.</p>"
+        )
 
 
 def talk(gpt: GPT, prompt: str = "It is a truth") -> Talk:
@@ -126,7 +144,8 @@ def talk(gpt: GPT, prompt: str = "It is a truth") -> Talk:
 
 
 def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
-    """Bars of the most likely next tokens, which follow the prompt, the sliders, and the training."""
+    """Bars of the most likely next tokens, which follow the prompt, the sliders, and the
+    training."""
     def draw(prompt, **chosen):
         # Ranked as the model ranks them: temperature keeps that order, and at 0 only one is left.
         ranked, _ = gpt.next_token_probs(prompt)
@@ -140,12 +159,16 @@ def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
 
 
 def probability_bars(tokens: list[bytes], probabilities: list[float]) -> Page:
-    """Tokens and their probabilities as bars of HTML, which a browser redraws faster than a slider moves."""
+    """Tokens and their probabilities as bars of HTML, which a browser redraws faster than a slider
+    moves."""
     rows = "".join(
         f'<tr><td class="minigpt-token">{html.escape(token_label(token))}</td>'
         f'<td><span class="minigpt-bar" style="--share: {p:.4f}"></span>'
         f'<span>{f"{p:.3f}" if p else "0 (cut)"}</span></td></tr>'
         for token, p in zip(tokens, probabilities, strict=True))
     best = f"most likely next: {token_label(tokens[0])}, {probabilities[0]:.2f}"
-    return Page(f'<table class="minigpt-table minigpt-bars" aria-label="{html.escape(best)}"><thead>'
-                f"<tr><th>next token</th><th>probability</th></tr></thead><tbody>{rows}</tbody></table>", best)
+    return Page(
+        f'<table class="minigpt-table minigpt-bars" aria-label="{html.escape(best)}"><thead>'
+        f"<tr><th>next token</th><th>probability</th></tr></thead><tbody>{rows}</tbody></table>",
+        best,
+    )

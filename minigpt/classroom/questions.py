@@ -1,17 +1,18 @@
-"""The questions and hints of the notebooks: texts of their own in `questions/`, one file a notebook.
+"""The questions and hints of the notebooks: texts of their own in `questions/`, one file a
+notebook.
 
-They do not stand in the notebooks' cells, because there the answer would stand above the question: in the cell itself,
-in its first line where it is folded, and in every export. A cell says `predict("02_attention/scale")`, and the text is
-found here. For each notebook a TOML file:
+They do not stand in the notebooks' cells, because there the answer would stand above the question:
+in the cell itself, in its first line where it is folded, and in every export. A cell says
+`predict("02_attention/scale")`, and the text is found here. For each notebook a TOML file:
 
     [predictions.scale]
     question = "About how large is `q · k` typically?"
     why = "64 products of variance 1 add up to a variance of 64, and √64 = 8."
-    answers = {"1" = "That is one entry.", "8" = true}        # option -> why it tempts, or true for the right one
+    answers = {"1" = "That is one entry.", "8" = true}  # or why it is tempting
 
     [predictions.average]
     question = "What is the first channel of the result?"
-    number = 0.67                                             # to be typed, and right within the tolerance
+    number = 0.67                                      # to be typed, and right within the tolerance
     tolerance = 0.01
     tempting = {"2" = "That is the sum."}                     # number -> why it tempts
     why = "(1 + 0 + 1) / 3 = 0.67."
@@ -32,7 +33,8 @@ FOLDER = Path(__file__).with_name("questions")
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and what is to be said to each answer. Either `answers` to choose from, or a `number` to be typed.
+    """A question, and what is to be said to each answer. Either `answers` to choose from, or a
+    `number` to be typed.
 
     Raises ValueError where it has not exactly one right answer.
     """
@@ -48,11 +50,15 @@ class Question:
 
     def __post_init__(self):
         if (self.answers is None) == (self.number is None):
-            raise ValueError(f"{self.name} needs either answers, to choose from, or number, to be typed")
+            raise ValueError(
+                f"{self.name} needs either answers, to choose from, or number, to be typed"
+            )
         if self.answers is not None:
             right = [option for option, reason in self.answers.items() if reason is True]
             if len(right) != 1:
-                raise ValueError(f"answers of {self.name} must hold one right answer (True), not {len(right)}")
+                raise ValueError(
+                    f"answers of {self.name} must hold one right answer (True), not {len(right)}"
+                )
 
     @property
     def name(self) -> str:
@@ -80,7 +86,8 @@ def plain(number: float) -> str:
 
 @cache
 def bank() -> dict[str, Question]:
-    """All questions of the notebooks, "02_attention/scale" -> Question, in the order in which they are asked."""
+    """All questions of the notebooks, "02_attention/scale" -> Question, in the order in which they
+    are asked."""
     return {question.name: question for notebook, texts in _files().items()
             for key, entry in texts.get("predictions", {}).items()
             for question in [_question(notebook, key, dict(entry))]}
@@ -94,15 +101,22 @@ def hint_bank() -> dict[str, list[str]]:
 
 
 def find(texts: dict, name: str, what: str):
-    """The entry of that name. Raises ValueError that names it and the likeliest one that is there."""
+    """The entry of that name. Raises ValueError that names it and the likeliest one that is
+    there."""
     if name not in texts:
         close = difflib.get_close_matches(name, texts, 1)
-        raise ValueError(f"there are no {what} of the name {name!r}" + (f"; there are of {close[0]!r}" if close else ""))
+        raise ValueError(
+            f"there are no {what} of the name {name!r}"
+            + (f"; there are of {close[0]!r}" if close else "")
+        )
     return texts[name]
 
 
 def _files() -> dict[str, dict]:
-    return {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.toml"))}
+    return {
+        file.stem: tomllib.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(FOLDER.glob("*.toml"))
+    }
 
 
 def _question(notebook: str, key: str, entry: dict) -> Question:

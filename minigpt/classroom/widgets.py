@@ -1,11 +1,13 @@
 """What a student opens and moves: cards, explorers, hints and source code.
 
-Each widget shows as itself in a running JupyterLab. In a stored notebook, or on a code host, it shows as plain HTML
-that says the same: the question and its options, the picture at the controls' first values. Both stand in the same
-output, the widget view for those who have a kernel and the HTML for those who have none: no second copy to keep.
+Each widget shows as itself in a running JupyterLab. In a stored notebook, or on a code host, it
+shows as plain HTML that says the same: the question and its options, the picture at the controls'
+first values. Both stand in the same output, the widget view for those who have a kernel and the
+HTML for those who have none: no second copy to keep.
 
-Every callback is reachable (a test sets `.value` and reads what is shown), and an error in one appears in a red box on
-the page. ipywidgets sends it to the kernel's log instead, where nobody looks.
+Every callback is reachable (a test sets `.value` and reads what is shown), and an error in one
+appears in a red box on the page. ipywidgets sends it to the kernel's log instead, where nobody
+looks.
 """
 
 import asyncio
@@ -29,7 +31,8 @@ STYLESHEET = f"<style>{(FRONTEND / 'cards.css').read_text(encoding='utf-8')}{PAR
 
 
 def styled(content: str) -> str:
-    """HTML that looks right where no card is near, as in a stored notebook: with the stylesheet, if it uses it."""
+    """HTML that looks right where no card is near, as in a stored notebook: with the stylesheet,
+    if it uses it."""
     return f"<style>{PARTS}</style>{content}" if 'class="minigpt-' in content else content
 
 
@@ -56,19 +59,24 @@ def prose(text: str) -> str:
 
 
 def typed(text: str) -> str:
-    """What a person typed, as HTML: escaped, and kept from turning the text around it right to left."""
+    """What a person typed, as HTML: escaped, and kept from turning the text around it right to
+    left."""
     return f"<bdi>{html.escape(text)}</bdi>"
 
 
 def error_box(error: BaseException) -> str:
     """An error as a red box that says what went wrong, with the traceback folded in."""
     trace = html.escape("".join(traceback.format_exception(error)))
-    return (f'<div role="alert" class="minigpt-error"><b>{html.escape(type(error).__name__)}</b>: '
-            f'{html.escape(str(error))}<details><summary>Where</summary><pre>{trace}</pre></details></div>')
+    return (
+        f'<div role="alert" class="minigpt-error"><b>{html.escape(type(error).__name__)}</b>: '
+        f"{html.escape(str(error))}<details><summary>Where</summary><pre>{trace}</pre>"
+        "</details></div>"
+    )
 
 
 def guarded(callback: Callable, output: ipywidgets.HTML) -> Callable:
-    """`callback`, with its errors shown in `output` and never lost. Use it on every `observe` and `on_click`."""
+    """`callback`, with its errors shown in `output` and never lost. Use it on every `observe` and
+    `on_click`."""
     @wraps(callback)
     def guard(*arguments, **named):
         try:
@@ -79,7 +87,8 @@ def guarded(callback: Callable, output: ipywidgets.HTML) -> Callable:
 
 
 class Card(ipywidgets.VBox):
-    """A widget with a static twin: `still`, the HTML that a notebook shows without a kernel, and its plain `words`."""
+    """A widget with a static twin: `still`, the HTML that a notebook shows without a kernel, and
+    its plain `words`."""
 
     def __init__(self, children, still: str, words: str):
         self.still, self.words = still, words
@@ -103,22 +112,29 @@ def group(children, name: str) -> ipywidgets.Box:
 def show_source(thing) -> Markdown:
     """The source of a module, class or function of the package, read from the file that runs.
 
-    It is shown as Markdown, so JupyterLab and code hosts highlight it in their own colours, light or dark.
+    It is shown as Markdown, so JupyterLab and code hosts highlight it in their own colours, light
+    or dark.
     """
     try:
         source = inspect.getsource(thing).rstrip()
-        file = Path(inspect.getsourcefile(inspect.unwrap(thing)))     # torch.no_grad, say, is from elsewhere
+        file = Path(
+            inspect.getsourcefile(inspect.unwrap(thing))
+        )  # torch.no_grad, say, is from elsewhere
     except (TypeError, OSError):
-        raise TypeError("show_source needs a module, class or function written in Python, "
-                        f"not {thing!r}") from None
+        raise TypeError(
+            f"show_source needs a module, class or function written in Python, not {thing!r}"
+        ) from None
     package = Path(__file__).parents[1]
-    name = file.relative_to(package.parent).as_posix() if file.is_relative_to(package) else file.name
+    name = (
+        file.relative_to(package.parent).as_posix() if file.is_relative_to(package) else file.name
+    )
     fence = "`" * max([3] + [len(ticks) + 1 for ticks in re.findall("`{3,}", source)])
     return Source(f"**{name}**\n\n{fence}python\n{source}\n{fence}", name)
 
 
 class Source(Markdown):
-    """Source code as Markdown; in plain text, where it is from (the code once is enough in a stored notebook)."""
+    """Source code as Markdown; in plain text, where it is from (the code once is enough in a
+    stored notebook)."""
 
     def __init__(self, markdown: str, name: str):
         super().__init__(markdown)
@@ -131,25 +147,38 @@ class Source(Markdown):
 # Explorers: controls, and a picture that follows them.
 
 class Explorer(Card):
-    """Controls above a picture that follows them; without a kernel, the picture at their first values.
+    """Controls above a picture that follows them; without a kernel, the picture at their first
+    values.
 
-    `draw(**values)` gets each control's value under its name in `controls` and returns what to show: a Picture or a
-    Page, HTML as a str, or a list of these. It is called while a slider is dragged; where it takes longer than a tenth
-    of a second, give `wait`, the seconds of stillness before it is called. `still` replaces the picture for readers
-    without a kernel. `beside` sets controls and picture beside each other, which suits a square picture on a wide
-    screen. `controls` (name -> widget), `output` (the HTML widget), `update()` and `error` (the last call's, or None)
-    stay reachable for tests. An error in the first call is raised; later ones show in `output`.
+    `draw(**values)` gets each control's value under its name in `controls` and returns what to
+    show: a Picture or a Page, HTML as a str, or a list of these. It is called while a slider is
+    dragged; where it takes longer than a tenth of a second, give `wait`, the seconds of stillness
+    before it is called. `still` replaces the picture for readers without a kernel. `beside` sets
+    controls and picture beside each other, which suits a square picture on a wide screen.
+    `controls` (name -> widget), `output` (the HTML widget), `update()` and `error` (the last
+    call's, or None) stay reachable for tests. An error in the first call is raised; later ones
+    show in `output`.
     """
 
-    def __init__(self, draw: Callable, controls: Mapping[str, ipywidgets.Widget], *, wait: float = 0.0, still=None,
-                 beside: bool = False):
+    def __init__(
+        self,
+        draw: Callable,
+        controls: Mapping[str, ipywidgets.Widget],
+        *,
+        wait: float = 0.0,
+        still=None,
+        beside: bool = False,
+    ):
         self.draw, self.controls, self.wait = draw, dict(controls), wait
         self.error: Exception | None = None
         self._timer = None
         picture = to_html(draw(**self.values))
         self.output = ipywidgets.HTML(picture)
         self.output.add_class("minigpt-shown")
-        at = ", ".join(f"{control.description or name}: {control.value}" for name, control in self.controls.items())
+        at = ", ".join(
+            f"{control.description or name}: {control.value}"
+            for name, control in self.controls.items()
+        )
         still = picture if still is None else to_html(still)
         typed_in = [control for control in self.controls.values() if isinstance(control, TextBox)]
         moved = [control for control in self.controls.values() if control not in typed_in]
@@ -172,14 +201,15 @@ class Explorer(Card):
         except Exception as error:
             self.error = error
             self.output.value = error_box(error)
-        # A figure is full of reference cycles. Left to themselves, figures of 1 MB pile up by the dozen before Python
-        # looks for cycles among what is no longer young; looking among the young, a millisecond, finds the last one.
+        # A figure is full of reference cycles. Left to themselves, figures of 1 MB pile up by the
+        # dozen before Python looks for cycles among what is no longer young; looking among the
+        # young, a millisecond, finds the last one.
         gc.collect(1)
 
     def _changed(self) -> None:
         try:
             loop = asyncio.get_running_loop() if self.wait else None
-        except RuntimeError:                                        # a plain script or a test: nobody is dragging
+        except RuntimeError:                          # a plain script or a test: nobody is dragging
             loop = None
         if loop is None:
             return self.update()
@@ -189,7 +219,8 @@ class Explorer(Card):
 
 
 def to_html(shown) -> str:
-    """HTML of a str that is HTML already, of a Page, of anything with `_repr_html_`, or of a list of these in a column."""
+    """HTML of a str that is HTML already, of a Page, of anything with `_repr_html_`, or of a list
+    of these in a column."""
     if isinstance(shown, str):
         return shown
     if isinstance(shown, (list, tuple)):

@@ -290,6 +290,10 @@ class Cell:
         """What the output says to a reader."""
         return "\n".join(self.output.locator(".jp-OutputArea-output").all_inner_texts())
 
+    def before(self) -> str:
+        """What the stylesheet puts before the card, such as that its kernel is gone."""
+        return self.output.locator(".minigpt").first.evaluate("card => getComputedStyle(card, '::before').content")
+
     def alt_texts(self) -> list[str]:
         """What a screen reader says of each picture: of images, and of tables and drawings that are one."""
         return self.output.locator("img, [role=img]").evaluate_all(

@@ -1,7 +1,8 @@
 """Training to watch: a panel with Start, Pause and Stop, and a model that trains while you look.
 
-It trains in a thread of its own, because while a cell runs the notebook hears no click: so Pause works, and
-everything else in the notebook too. What it has to say lives in the kernel, so a closed tab loses nothing.
+It trains in a thread of its own, because while a cell runs the notebook hears no click: so Pause
+works, and everything else in the notebook too. What it has to say lives in the kernel, so a closed
+tab loses nothing.
 """
 
 import html
@@ -27,8 +28,8 @@ TEXTS = {"austen": ["austen"], "shakespeare": ["shakespeare"], "both": list(corp
 BUDGETS = (10, 20, 30, 60, 120, 300, 600)
 REDRAW = 0.5                # seconds between two pictures, at least
 DRAWING_SHARE = 0.04        # of the time, at most, goes into pictures and samples
-EVALUATIONS = 12            # the loop takes fewer where they would take more than a tenth of the budget
-FEWEST_EVALUATIONS = 4      # on a slow machine the panel takes the time for these, beside the budget
+EVALUATIONS = 12        # the loop takes fewer where they would take more than a tenth of the budget
+FEWEST_EVALUATIONS = 4     # on a slow machine the panel takes the time for these, beside the budget
 SAMPLE_TOKENS = 30
 SAMPLES_SHOWN = 8
 BUSY = ("preparing", "training", "paused")
@@ -37,28 +38,39 @@ BUSY = ("preparing", "training", "paused")
 class LiveTraining(Card):
     """Trains `gpt` on a text of the student's choice, and draws its loss while it trains.
 
-    `start` (a fresh model), `go_on` (the model that is there, for as long again), `pause` (again, to resume) and
-    `stop` are what the buttons do; `wait` is for scripts and tests. `gpt` is the same object throughout, and becomes
-    the fresh model when training begins: whatever holds it (a box to talk with it, bars) talks with the model of this
-    moment. `history` and `state` say how far it is.
+    `start` (a fresh model), `go_on` (the model that is there, for as long again), `pause` (again,
+    to resume) and `stop` are what the buttons do; `wait` is for scripts and tests. `gpt` is the
+    same object throughout, and becomes the fresh model when training begins: whatever holds it (a
+    box to talk with it, bars) talks with the model of this moment. `history` and `state` say how
+    far it is.
     """
 
-    training: "LiveTraining | None" = None          # one at a time in a kernel: two would be half as fast each
+    training: "LiveTraining | None" = (
+        None  # one at a time in a kernel: two would be half as fast each
+    )
     latest: "LiveTraining | None" = None            # the panel made last
 
     def __init__(self, gpt: GPT, seconds: int, size: dict):
         self.gpt, self.size = gpt, size
         self.controls = {
             "text": chooser("text", "austen", [*TEXTS, OWN_FILE]),
-            "file": text_box("name of your file", "", follow=False, placeholder="beside this notebook, plain text"),
-            "seconds": option_slider("seconds", seconds, sorted({*BUDGETS, seconds}))}
+            "file": text_box(
+                "name of your file",
+                "",
+                follow=False,
+                placeholder="beside this notebook, plain text",
+            ),
+            "seconds": option_slider("seconds", seconds, sorted({*BUDGETS, seconds})),
+        }
         self.status, self.picture, self.samples = (ipywidgets.HTML() for _ in range(3))
         self.announcer = Announcer()
         self.start_button = self._button("Start", self.start, "primary")
         self.pause_button = self._button("Pause", self.pause)
         self.stop_button = self._button("Stop and keep", self.stop)
         self.go_on_button = self._button("Train it further", self.go_on)
-        self.buttons = group([self.start_button, self.pause_button, self.stop_button, self.go_on_button], "buttons")
+        self.buttons = group(
+            [self.start_button, self.pause_button, self.stop_button, self.go_on_button], "buttons"
+        )
         self.controls["text"].observe(lambda _: self._show_controls(), "value")
         self.picture.add_class("minigpt-curve")
         self.samples.add_class("minigpt-samples")
@@ -66,11 +78,20 @@ class LiveTraining(Card):
         self._going, self._stopping = threading.Event(), threading.Event()
         self._reset("austen", seconds)
         self._enter("ready", "Choose a text and a time, then press <b>Start</b>.")
-        super().__init__([group(self.controls.values(), "controls"), self.buttons, self.status, self.announcer,
-                          group([self.picture, self.samples], "live")],
-                         "<p><b>Live training.</b> In a running notebook: a choice of text and time; Start, Pause, "
-                         "Stop and keep; the loss curve as it grows; and what the model writes along the way.</p>",
-                         "Live training: Start, Pause, Stop and keep")
+        super().__init__(
+            [
+                group(self.controls.values(), "controls"),
+                self.buttons,
+                self.status,
+                self.announcer,
+                group([self.picture, self.samples], "live"),
+            ],
+            "<p><b>Live training.</b> In a running notebook: a choice of text and time; "
+            "Start, Pause, "
+            "Stop and keep; the loss curve as it grows; and what the model writes along the "
+            "way.</p>",
+            "Live training: Start, Pause, Stop and keep",
+        )
 
     def _button(self, label: str, action, style: str = "") -> ipywidgets.Button:
         button = ipywidgets.Button(description=label, button_style=style)
@@ -80,7 +101,8 @@ class LiveTraining(Card):
     # ---- what the buttons do
 
     def start(self) -> None:
-        """Train a fresh model on the chosen text. Does nothing while one is training here; another place's is stopped."""
+        """Train a fresh model on the chosen text. Does nothing while one is training here; another
+        place's is stopped."""
         if self.running:
             return
         name = self.controls["text"].value
@@ -112,7 +134,9 @@ class LiveTraining(Card):
     def pause(self) -> None:
         """Wait after this step, or resume where it waits."""
         if self.state == "training":
-            self.pause_button.disabled = True       # until the step is done: `_run` knows when, and says so
+            self.pause_button.disabled = (
+                True  # until the step is done: `_run` knows when, and says so
+            )
             self._going.clear()
         elif self.state == "paused":
             self._going.set()
@@ -163,7 +187,8 @@ class LiveTraining(Card):
                 break
 
     def _take(self, report) -> None:
-        """Write a step down, and draw now and then: never for more than a small share of the time."""
+        """Write a step down, and draw now and then: never for more than a small share of the
+        time."""
         self.history.add(report)
         self.report = report
         self._times.append(report.seconds)
@@ -174,7 +199,9 @@ class LiveTraining(Card):
             self._measure()
             measured = True
         affordable = self.drawing_seconds < DRAWING_SHARE * report.seconds
-        telling = measured or report.step & (report.step - 1) == 0      # 1, 2, 4, 8, …: most is learned early
+        telling = (
+            measured or report.step & (report.step - 1) == 0
+        )  # 1, 2, 4, 8, …: most is learned early
         if report.step == 1 or (telling and affordable):
             self._sample()
         redraw = measured or time.perf_counter() - self._drawn > REDRAW
@@ -182,9 +209,13 @@ class LiveTraining(Card):
             self._draw()
 
     def _a_measurement_is_missing(self) -> bool:
-        """Whether a quarter of the time has passed in which the loop could not afford to measure the held-out loss."""
+        """Whether a quarter of the time has passed in which the loop could not afford to measure
+        the held-out loss."""
         quarters = int(FEWEST_EVALUATIONS * self.report.seconds / self.seconds)
-        return self.gpt.validation_text is not None and len(self._held_out) < quarters < FEWEST_EVALUATIONS
+        return (
+            self.gpt.validation_text is not None
+            and len(self._held_out) < quarters < FEWEST_EVALUATIONS
+        )
 
     def _measure(self) -> None:
         loss = evaluate(self.gpt.model, self.gpt.validation_text)
@@ -193,12 +224,18 @@ class LiveTraining(Card):
         self._held_out.append((self.report.seconds, loss))
 
     def _finish(self) -> None:
-        if self.gpt.validation_text is not None and self.history.val_steps[-1:] != self.history.steps[-1:]:
+        if (
+            self.gpt.validation_text is not None
+            and self.history.val_steps[-1:] != self.history.steps[-1:]
+        ):
             self._measure()
             self._sample()
         self._draw()
-        self._enter("done", f"<b>Kept after step {self.report.step:,}.</b> {self._losses()} The model is in "
-                            "<code>gpt</code>: go on reading, and talk with it.")
+        self._enter(
+            "done",
+            f"<b>Kept after step {self.report.step:,}.</b> {self._losses()} The model is in "
+            "<code>gpt</code>: go on reading, and talk with it.",
+        )
         trained(self.gpt)
 
     # ---- what is shown
@@ -210,7 +247,7 @@ class LiveTraining(Card):
         self._held_out: list[tuple[float, float]] = []          # (seconds, loss)
         self._written: list[str] = []                           # rows of the table of samples
         self._drawn = 0.0                                       # when the last picture was
-        self.drawing_seconds = 0.0                              # spent on pictures and samples so far
+        self.drawing_seconds = 0.0                            # spent on pictures and samples so far
         self.picture.value = self.samples.value = ""
 
     def _enter(self, state: str, words: str) -> None:
@@ -219,7 +256,7 @@ class LiveTraining(Card):
             self.status.value = words
         else:
             self._say(words)
-            self.announcer.words = plain_words(words)           # once a state, and not twice a second
+            self.announcer.words = plain_words(words)         # once a state, and not twice a second
         self._show_controls()
 
     def _say(self, words: str) -> None:
@@ -233,12 +270,16 @@ class LiveTraining(Card):
             control.disabled = busy
         self.start_button.disabled = busy
         self.start_button.description = "Start" if self.report is None or busy else "Start anew"
-        self.start_button.tooltip = "a fresh model; the one that is here is given up" if not busy else ""
+        self.start_button.tooltip = (
+            "a fresh model; the one that is here is given up" if not busy else ""
+        )
         self.pause_button.disabled = self.state not in ("training", "paused")
         self.pause_button.description = "Go on" if self.state == "paused" else "Pause"
         self.stop_button.disabled = not busy
         self.go_on_button.layout.display = None if self.state == "done" else "none"
-        self.go_on_button.tooltip = "the same model and text; the learning rate warms up and falls anew"
+        self.go_on_button.tooltip = (
+            "the same model and text; the learning rate warms up and falls anew"
+        )
 
     def _progress(self) -> str:
         left = max(0.0, self.seconds - self.report.seconds)
@@ -254,7 +295,9 @@ class LiveTraining(Card):
     def _draw(self) -> None:
         began = time.perf_counter()
         training = list(zip(self._times, smoothed(self.history.train_loss), strict=True))
-        self.picture.value = loss_svg(training, self._held_out, self.seconds, with_reference=self.text_name == "austen")
+        self.picture.value = loss_svg(
+            training, self._held_out, self.seconds, with_reference=self.text_name == "austen"
+        )
         if self.state == "training":
             self._say(f"<b>Training.</b> {self._progress()}")
         self._drawn = time.perf_counter()
@@ -264,11 +307,15 @@ class LiveTraining(Card):
         """A few words from the model as it stands, at the head of those before."""
         began = time.perf_counter()
         words = " ".join(self.gpt.generate("", SAMPLE_TOKENS, temperature=0.8, seed=1).split())
-        self._written.insert(0, f"<tr><td>{self._times[-1]:.1f}&nbsp;s</td><td>{typed(words)}</td></tr>")
+        self._written.insert(
+            0, f"<tr><td>{self._times[-1]:.1f}&nbsp;s</td><td>{typed(words)}</td></tr>"
+        )
         del self._written[SAMPLES_SHOWN:]
-        self.samples.value = ('<div class="minigpt-scroll" tabindex="0" role="group" aria-label="What the model '
-                              'writes, newest first"><table class="minigpt-table"><thead><tr><th>after</th><th>it '
-                              f'writes</th></tr></thead><tbody>{"".join(self._written)}</tbody></table></div>')
+        self.samples.value = (
+            '<div class="minigpt-scroll" tabindex="0" role="group" aria-label="What the model '
+            'writes, newest first"><table class="minigpt-table"><thead><tr><th>after</th><th>it '
+            f"writes</th></tr></thead><tbody>{''.join(self._written)}</tbody></table></div>"
+        )
         self.drawing_seconds += time.perf_counter() - began
 
 
@@ -278,10 +325,12 @@ def plain_words(content: str) -> str:
 
 
 def live_training(gpt: GPT, seconds: int = 60, **size) -> LiveTraining:
-    """A model that trains while you watch, and that `gpt` becomes. `size`: what `GPT.from_files` takes, as d_model.
+    """A model that trains while you watch, and that `gpt` becomes. `size`: what `GPT.from_files`
+    takes, as d_model.
 
-    Asked for again for the same `gpt` and size, it is the same panel, with the training that goes on in it: so a cell
-    that has lost its panel, since a tab was closed, gets it back when it is run again.
+    Asked for again for the same `gpt` and size, it is the same panel, with the training that goes
+    on in it: so a cell that has lost its panel, since a tab was closed, gets it back when it is
+    run again.
     """
     latest = LiveTraining.latest
     if latest is None or latest.gpt is not gpt or latest.size != size:
