@@ -258,8 +258,9 @@ def test_the_history_plots_both_losses_and_the_reference():
         loss_curve(History())
 
 
-@pytest.mark.parametrize(("first", "last", "words"), [(4.1, 1.5, "falls from 4.10 to 1.50"), (1.5, 4.1, "rises from 1.50 to 4.10"),
-                                                      (1.501, 1.499, "stays at 1.50"), (2.0, float("nan"), "goes from 2.00 to nan")])
+@pytest.mark.parametrize(("first", "last", "words"), [
+    (4.1, 1.5, "falls from 4.10 to 1.50"), (1.5, 4.1, "rises from 1.50 to 4.10"), (1.501, 1.499, "stays at 1.50"),
+    (2.0, float("nan"), "goes from 2.00 to nan")])
 def test_what_became_of_a_loss_is_said_as_it_was(first, last, words):
     assert in_words(first, last) == words
 

@@ -63,7 +63,8 @@ def test_a_question_needs_exactly_one_right_answer(answers, number):
 
 
 def count_question():
-    return predict("count", "How many?", number=100, tolerance=0.5, tempting={55: "With the mask.", 0: "That is nothing."}, why="10 × 10.")
+    return predict("count", "How many?", number=100, tolerance=0.5, why="10 × 10.",
+                   tempting={55: "With the mask.", 0: "That is nothing."})
 
 
 @pytest.mark.parametrize(("typed", "said"), [

@@ -126,7 +126,8 @@ def the_finished_text_is_announced_once(notebook):
         const region = document.querySelector(`[data-cell-id=${cell}] [role=log]`);
         window.region = region;
         window.spoken = [];
-        new MutationObserver(() => window.spoken.push(region.textContent)).observe(region, {childList: true, characterData: true, subtree: true});
+        new MutationObserver(() => window.spoken.push(region.textContent))
+            .observe(region, {childList: true, characterData: true, subtree: true});
     }""", "talk")
     talk.box("prompt").fill("She was")
     talk.box("prompt").press("Enter")

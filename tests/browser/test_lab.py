@@ -89,7 +89,8 @@ def test_what_is_typed_while_the_kernel_is_busy_is_judged_when_it_is_committed(l
     notebook = lab.open(small)
     notebook.run_all()
     count = notebook.cell("type")
-    notebook.page.evaluate(f"() => void {PANEL}.sessionContext.session.kernel.requestExecute({{code: 'import time; time.sleep(4)'}})")
+    sleep = "{code: 'import time; time.sleep(4)'}"
+    notebook.page.evaluate(f"() => void {PANEL}.sessionContext.session.kernel.requestExecute({sleep})")
     notebook.until(lambda: notebook.kernel_status() == "busy", "the kernel is busy")
     count.box().press_sequentially("0.5", delay=50)
     count.box().press("Enter")
@@ -135,7 +136,8 @@ def test_a_restarted_kernel_starts_afresh_but_for_the_answers(lab, small):
     choose.button("8").click()
     notebook.until(lambda: "The root." in choose.text(), "the answer is judged")
     notebook.restart()
-    notebook.until(lambda: "The kernel that this belonged to is gone" in notebook.cell("bars").before(), "the cards say that they are dead")
+    notebook.until(lambda: "The kernel that this belonged to is gone" in notebook.cell("bars").before(),
+                   "the cards say that they are dead")
     notebook.run_all()
     assert "The kernel that this" not in notebook.cell("bars").before()
     assert "Your first answer" in choose.text() and "The root." not in choose.text()
