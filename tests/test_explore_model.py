@@ -52,7 +52,7 @@ def test_the_stream_is_the_sum_of_what_its_parts_add():
 
 def test_the_lengths_are_those_of_the_models_own_stream():
     gpt = GPT.from_text("She was happy. He was not! " * 40, vocab_size=270, d_model=16, n_heads=2, n_layers=1, d_ff=0,
-                        context_length=32)
+                        context_length=32, positions="learned")
     norms = explore.residual_norms(gpt, "She was")
     ids = torch.tensor([gpt.tokenizer.encode("She was")])
     model = gpt.model.eval()
@@ -65,9 +65,10 @@ def test_the_lengths_are_those_of_the_models_own_stream():
 
 
 @pytest.mark.parametrize(("amount", "units", "words"), [
-    (0.0012, explore.UNITS_OF_TIME, "1.2 ms"), (1.05, explore.UNITS_OF_TIME, "1.05 s"), (7200, explore.UNITS_OF_TIME, "2 hours"),
-    (2e-5, explore.UNITS_OF_TIME, "0.02 ms"), (500 * 86_400, explore.UNITS_OF_TIME, "500 days"),
-    (2.5e9, explore.UNITS_OF_MEMORY, "2.5 GB"), (63.7e6, explore.UNITS_OF_MEMORY, "63.7 MB"), (900, explore.UNITS_OF_MEMORY, "0.9 kB")])
+    (0.0012, explore.UNITS_OF_TIME, "1.2 ms"), (1.05, explore.UNITS_OF_TIME, "1.05 s"),
+    (7200, explore.UNITS_OF_TIME, "2 hours"), (2e-5, explore.UNITS_OF_TIME, "0.02 ms"),
+    (500 * 86_400, explore.UNITS_OF_TIME, "500 days"), (2.5e9, explore.UNITS_OF_MEMORY, "2.5 GB"),
+    (63.7e6, explore.UNITS_OF_MEMORY, "63.7 MB"), (900, explore.UNITS_OF_MEMORY, "0.9 kB")])
 def test_amounts_are_told_in_units_that_fit(amount, units, words):
     assert explore.measured(amount, units) == words
 
