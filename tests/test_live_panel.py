@@ -334,3 +334,14 @@ def test_a_screen_reader_hears_each_state_once_and_not_every_step(live):
     live.wait(60)
     assert len(said) == 3 and said[0].startswith("Reading") and said[-1].startswith("Kept after step")
     assert not any("<" in words for words in said)
+
+
+def test_a_cell_that_trains_the_same_model_is_told_once(live, capsys):
+    live.start()
+    until(lambda: steps(live) > 3, "training is under way")
+    live_panel.tell_of_a_second_training()
+    assert capsys.readouterr().out == "", "a cell that does not train hears nothing"
+    live.gpt.train(steps=1, progress=False)
+    for _ in range(2):
+        live_panel.tell_of_a_second_training()
+    assert capsys.readouterr().out.count("was training this model at the same time") == 1

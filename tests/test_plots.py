@@ -28,7 +28,7 @@ from minigpt.classroom.plots import (
     smoothed,
     token_label,
 )
-from minigpt.gpt import History
+from minigpt.progress import History
 
 HOSTILE = '<img src=x onerror="alert(1)">\u202e'
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from minigpt import GPT, causal_mask
-from minigpt.attention import rotate
 from minigpt.classroom.controls import checkbox, option_slider, slider, text_box
 from minigpt.classroom.model_changes import when_trained
 from minigpt.classroom.plots import token_label
 from minigpt.classroom.widgets import Explorer, Page
 from minigpt.model import evaluating
+from minigpt.self_attention import rotate
 
-SHOWN_TOKENS = 20       # more would be too small to read from the back of the room
+SHOWN_TOKENS = 16       # more would be too small to read from the back of the room
 NUMBERED = 12           # tokens up to which the numbers stand in the cells
 SENTENCE = "She was very happy with her sister"
 

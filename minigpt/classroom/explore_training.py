@@ -7,8 +7,9 @@ from minigpt.classroom.controls import chooser, log_slider, slider
 from minigpt.classroom.playground import probability_bars, sampling_sliders, settings
 from minigpt.classroom.plots import lines
 from minigpt.classroom.widgets import Explorer
+from minigpt.presets import DECAYS
 from minigpt.sampling import next_token_probs
-from minigpt.training import DECAYS, learning_rate
+from minigpt.training import learning_rate
 
 
 def descent_explorer(rate: float = 0.1) -> Explorer:

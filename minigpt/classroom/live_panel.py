@@ -10,9 +10,10 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 import ipywidgets
+from IPython import get_ipython
 
 from minigpt import GPT, corpus
 from minigpt.classroom.controls import Announcer, chooser, option_slider, text_box
@@ -20,7 +21,7 @@ from minigpt.classroom.growing_curve import loss_svg
 from minigpt.classroom.model_changes import trained
 from minigpt.classroom.plots import smoothed
 from minigpt.classroom.widgets import Card, error_box, group, guarded, typed
-from minigpt.gpt import History
+from minigpt.progress import History
 from minigpt.training import evaluate
 
 OWN_FILE = "a file of your own"
@@ -75,6 +76,7 @@ class LiveTraining(Card):
         self.picture.add_class("minigpt-curve")
         self.samples.add_class("minigpt-samples")
         self.thread: threading.Thread | None = None
+        self.run = None                                 # the panel's own training of `gpt`
         self._going, self._stopping = threading.Event(), threading.Event()
         self._reset("austen", seconds)
         self._enter("ready", "Choose a text and a time, then press <b>Start</b>.")
@@ -167,6 +169,7 @@ class LiveTraining(Card):
                 return
             with closing(gpt.training_loop(seconds=self.seconds, evaluations=EVALUATIONS)) as loop:
                 self.gpt.adopt(gpt)
+                self.run = self.gpt.run
                 self._enter("training", f"Training on {typed(self.text_name)}: the first steps …")
                 self._follow(loop)
             self._finish()
@@ -199,9 +202,8 @@ class LiveTraining(Card):
             self._measure()
             measured = True
         affordable = self.drawing_seconds < DRAWING_SHARE * report.seconds
-        telling = (
-            measured or report.step & (report.step - 1) == 0
-        )  # 1, 2, 4, 8, …: most is learned early
+        early = report.step & (report.step - 1) == 0    # 1, 2, 4, 8, …: most is learned early
+        telling = measured or early
         if report.step == 1 or (telling and affordable):
             self._sample()
         redraw = measured or time.perf_counter() - self._drawn > REDRAW
@@ -335,4 +337,20 @@ def live_training(gpt: GPT, seconds: int = 60, **size) -> LiveTraining:
     latest = LiveTraining.latest
     if latest is None or latest.gpt is not gpt or latest.size != size:
         latest = LiveTraining.latest = LiveTraining(gpt, seconds, size)
+    notebook = get_ipython()
+    if notebook is not None:
+        with suppress(ValueError):                      # it is not there, the first time
+            notebook.events.unregister("post_run_cell", tell_of_a_second_training)
+        notebook.events.register("post_run_cell", tell_of_a_second_training)
     return latest
+
+
+def tell_of_a_second_training(_=None) -> None:
+    """Say under a cell that it has trained the very model that the panel is training."""
+    panel = LiveTraining.training
+    if panel is not None and panel.run is not None and panel.gpt.run is not panel.run:
+        panel.run = panel.gpt.run                       # said once
+        print(
+            "Note: the live panel was training this model at the same time. They took turns, so "
+            "both have changed its weights. Press Stop in the panel before you train in a cell."
+        )

@@ -147,12 +147,13 @@ def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
     """Bars of the most likely next tokens, which follow the prompt, the sliders, and the
     training."""
     def draw(prompt, **chosen):
-        # Ranked as the model ranks them: temperature keeps that order, and at 0 only one is left.
-        ranked, _ = gpt.next_token_probs(prompt)
-        probabilities = dict(zip(*gpt.next_token_probs(prompt, **settings(**chosen)), strict=True))
-        shown = ranked[:ROWS]
-        return [about_the_prompt(gpt, prompt),
-                probability_bars(shown, [float(probabilities[token]) for token in shown])]
+        tokens, probabilities = gpt.next_token_probs(prompt, **settings(**chosen))
+        # Temperature keeps the order, so the tokens stay in their rows while their bars move.
+        return [
+            about_the_prompt(gpt, prompt),
+            probability_bars(tokens[:ROWS], probabilities[:ROWS].tolist()),
+        ]
+
     explorer = Explorer(draw, {"prompt": text_box("prompt", prompt), **sampling_sliders()})
     when_trained(gpt, explorer.update)
     return explorer
