@@ -32,7 +32,7 @@ def masking_logits(logits, temperature, top_k, top_p):
     return logits.softmax(-1)
 
 
-@right(check_next_token_probs)
+@wrong(check_next_token_probs, "let what top_k leaves sum to 1 again")
 def without_scaling_in_between(logits, temperature, top_k, top_p):
     if temperature == 0:
         return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1)
@@ -229,7 +229,7 @@ _generate("only the newest token", window=lambda ids, T: ids[:, -1:])
 _generate("the smallest logit", choose=lambda logits: logits[:, -1].argmin(-1, keepdim=True))
 _generate("the first position", choose=lambda logits: logits[:, 0].argmax(-1, keepdim=True))
 _generate("the last position but one", choose=lambda logits: logits[:, -2].argmax(-1, keepdim=True))
-_generate("did you draw at random", choose=lambda logits: torch.multinomial((logits[:, -1] / 99).softmax(-1), 1))
+_generate("or draws at random", choose=lambda logits: torch.multinomial((logits[:, -1] / 99).softmax(-1), 1))
 _generate("the prompt is lost", finish=lambda ids, prompt: ids[:, prompt.shape[1]:])
 _generate("one too many", count=lambda n: n + 1)
 _generate("one too few", count=lambda n: n - 1)
