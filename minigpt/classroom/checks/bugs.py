@@ -91,14 +91,14 @@ class Descent:
 
 def a_model() -> GPTModel:
     """A small model, of another size each time."""
-    return GPTModel(GPTConfig(vocab_size=one_of(5, 11, 300), context_length=one_of(1, 6, 9), d_model=8, n_heads=one_of(1, 2),
+    return GPTModel(GPTConfig(vocab_size=one_of(5, 11, 11, 260), context_length=one_of(1, 6, 9), d_model=8, n_heads=one_of(1, 2),
                               n_layers=one_of(1, 2), d_ff=one_of(8, 16)))
 
 
 @check("training step: gradients start from zero, the loss goes down, the step is the optimiser's own", repeatable=False)
 def check_training_step(student: Student) -> None:
     """Checks `fn(model, optimizer, x, y) -> loss`: one step on x, y (B, T). It is called three times in a row."""
-    for trial in range(6):
+    for trial in range(5):
         mine = a_model().train(trial != 4)
         right = copy.deepcopy(mine)
         rate, momentum = random.uniform(0.2, 0.6), one_of(0.0, 0.9)

@@ -96,6 +96,7 @@ class Student:
         self.seed = seed
         self.repeatable = repeatable
         self.seeds = guards.SeedWatch(seed)
+        self.answers = guards.Answers()
         self.given: dict = {}               # what the last call was handed
         self.last: Asked | None = None      # the last call that came back
 
@@ -108,15 +109,17 @@ class Student:
 
     def ask(self, function, hint: str = "", changes: tuple[str, ...] = (), **inputs):
         """The same for another function of the student's: a module that the class has made, for one."""
-        if self.last is not None:
-            guards.scribble_on(self.last.result)
         self.given = {key: guards.handed_over(value) for key, value in inputs.items()}
-        if self._may_ask_twice(function, inputs) and random.random() < 0.3:
-            with guards.other_numbers(self.given):
+        tensors = [value for value in self.given.values() if isinstance(value, Tensor)]
+        if tensors and self._may_ask_twice(function, inputs) and random.random() < 0.3:
+            with guards.other_numbers(tensors):
                 self._call(function, hint, changes)
         before = {key: copy.deepcopy(value) if value is not self.given[key] else value for key, value in inputs.items()}
         result = self._call(function, hint, changes)
-        self.last = Asked(function, before, result, copied(result))
+        self.last = Asked(function, before, copied(result))
+        if self.answers.handed_out_again(result):
+            raise Mistake(f"{self.name} hands out one and the same {type(result).__name__} in two calls: whoever still holds the first "
+                          "finds other things in it. Make a new one in each call.")
         return result
 
     def _may_ask_twice(self, function, inputs: dict) -> bool:
@@ -124,12 +127,11 @@ class Student:
         return self.repeatable and not any(isinstance(value, nn.Module) for value in (function, *inputs.values()))
 
     def _call(self, function, hint: str, changes):
-        with guards.random_numbers_put_back(), guards.switches_put_back() as turned:
-            self.seeds.seed_anew()
+        with self.seeds.around() as set_a_seed, guards.switches_put_back() as turned:
             result = ask(function, self.name, hint, changes, self.given)
             if sentence := turned():
                 raise Mistake(f"{self.name} {sentence}.")
-            if self.seeds.found_a_seed():
+            if set_a_seed():
                 raise Mistake(f"{self.name} sets the seed of the random numbers, so that whatever is drawn after it, in any "
                               "cell, is the same again: set no seed inside, that is for whoever calls.")
         return result
@@ -159,7 +161,7 @@ class Student:
             again = self.last.function(*map(guards.handed_over, self.last.inputs.values()))
         except (Exception, TookTooLong):
             return None
-        if equal(again, self.last.copy):
+        if equal(again, self.last.result):
             return None
         return Mistake(f"{self.name} was asked the same twice, and gives two answers: it remembers something from one call to "
                        "the next, or draws at random. Start from nothing in each call; keep no list, tensor or number "
@@ -185,12 +187,11 @@ class Student:
 
 @dataclass(frozen=True)
 class Asked:
-    """One call: of which function, with which inputs, what came, and a copy of that from before anybody could change it."""
+    """One call: of which function, with which inputs, and a copy of what came, from before anybody could change it."""
 
     function: object
     inputs: dict
     result: object
-    copy: object
 
 
 def ask(function, name: str, hint: str, changes, inputs: dict):

@@ -35,11 +35,28 @@ def seed_all(seed: int) -> None:
 
 
 class SeedWatch:
-    """Notices a function that seeds the random numbers itself: they come out the same whatever they were before."""
+    """Notices a function that seeds the random numbers itself: they come out the same whatever they were before.
+
+    It looks at the first `CALLS`, for looking takes longer than most of what it looks at.
+    """
+
+    CALLS = 60
 
     def __init__(self, seed: int):
         self.seeds = random.Random(seed)
         self.seen = set()
+        self.calls = 0
+
+    @contextmanager
+    def around(self):
+        """Around a call; gives a function that tells whether it has set a seed."""
+        self.calls += 1
+        if self.calls > self.CALLS:
+            yield lambda: False
+            return
+        with random_numbers_put_back():
+            self.seed_anew()
+            yield self.found_a_seed
 
     def seed_anew(self) -> None:
         """Before a call: another state of all three generators than ever before."""
@@ -63,7 +80,9 @@ def handed_over(value):
 
 def kept(value):
     """What is needed to see afterwards whether the call has changed `value`."""
-    return Snapshot(value) if isinstance(value, nn.Module) else copy.deepcopy(value)
+    if isinstance(value, nn.Module):
+        return Snapshot(value)
+    return copy.deepcopy(value) if isinstance(value, (Tensor, list, dict, set)) else value
 
 
 class Snapshot:
@@ -111,10 +130,9 @@ def unchanged(before, after) -> bool:
 
 
 @contextmanager
-def other_numbers(inputs: dict):
-    """The same tensors with their numbers in another order, and afterwards as they were."""
-    tensors = [value for value in inputs.values() if isinstance(value, Tensor) and value.dim()
-               and value.dtype != torch.bool]
+def other_numbers(tensors: list[Tensor]):
+    """The same tensors with their numbers in another order, and afterwards as they were: what was remembered is wrong now."""
+    tensors = [value for value in tensors if value.dim() and value.dtype != torch.bool]
     before = [value.detach().clone() for value in tensors]
     with torch.no_grad():
         for value, numbers in zip(tensors, before, strict=True):
@@ -126,22 +144,22 @@ def other_numbers(inputs: dict):
 
 # ------------------------------------------------------------------------------------------------------- what comes back
 
-def scribble_on(result) -> None:
-    """Spoils a result that is done with. A function that hands the same object out again hands out this."""
-    for value in result if isinstance(result, (tuple, list)) else (result,):
-        if isinstance(value, Tensor):
-            _spoil(value.detach())
-    if isinstance(result, list):
-        result.append("done with")
-    if isinstance(result, dict):
-        result["done with"] = 0
+class Answers:
+    """All that came back so far: nobody's tensor or list may be handed out a second time."""
 
+    def __init__(self):
+        self.kept: list = []                # kept alive, so that nothing new can lie in the same place
+        self.places: set[int] = set()
 
-def _spoil(value: Tensor) -> None:
-    try:
-        value.copy_(~value if value.dtype == torch.bool else value + 1)
-    except RuntimeError:                # one number that stands for many, as expand makes them: nobody writes on those
-        pass
+    def handed_out_again(self, result) -> bool:
+        """Whether `result` is, or shares its numbers with, an earlier one."""
+        parts = result if isinstance(result, tuple) else (result,)
+        places = {part.untyped_storage().data_ptr() if isinstance(part, Tensor) else id(part)
+                  for part in parts if isinstance(part, (list, dict)) or isinstance(part, Tensor) and part.numel()}
+        known = bool(places & self.places)
+        self.kept.append(result)
+        self.places |= places
+        return known
 
 
 # ------------------------------------------------------------------------------------------------------------- switches
