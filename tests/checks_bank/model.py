@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from checks_bank.register import right, wrong
-from minigpt.classroom.checks import check_block, check_feed_forward, check_gpt, check_layer_norm
 from minigpt import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
+from minigpt.classroom.checks import check_block, check_feed_forward, check_gpt, check_layer_norm
 
 # ----------------------------------------------------------------------------------------------------------- layer norm
 
