@@ -37,7 +37,7 @@ def library_tokenizer() -> tokenizers.Tokenizer:
     """An untrained one of the library's that splits text just as ours does."""
     library = tokenizers.Tokenizer(tokenizers.models.BPE())
     library.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
-        tokenizers.pre_tokenizers.Split(tokenizers.Regex(RULES["letters"].pattern.pattern), "isolated"),
+        tokenizers.pre_tokenizers.Split(tokenizers.Regex(RULES["letters and marks"].pattern.pattern), "isolated"),
         tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     return library
 
@@ -102,7 +102,7 @@ def with_quarter(function: Callable, trained: Tokenizer, whole: str | list[int])
 
 
 def encode_anew(trained: Tokenizer, text: str) -> None:
-    Tokenizer(trained.method, trained.vocab, trained.merges).encode(text)
+    Tokenizer(trained.method, trained.vocab, trained.merges, trained.word_rule).encode(text)
 
 
 def decode(trained: Tokenizer, ids: list[int]) -> None:
