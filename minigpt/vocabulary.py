@@ -15,10 +15,10 @@ of characters, a line of a million "a" included.
 """
 
 import heapq
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import count, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -144,8 +144,8 @@ def learn_merges(counts: dict[bytes, int]) -> Iterator[tuple[int, int]]:
     """
     row = _Row(counts)
     queue, places_of = [], {}
-    beginnings = np.arange(len(row.ids))                    # of pairs that are new: at first, all
-    for new_id in itertools.count(len(BYTES)):
+    beginnings = np.arange(len(row.ids), dtype=np.int32)    # of pairs that are new: at first, all
+    for new_id in count(len(BYTES)):
         for pair, places, frequency in row.pairs(beginnings):
             places_of[pair] = places
             heapq.heappush(queue, (-frequency, pair))
@@ -179,13 +179,17 @@ class _Row:
         """(pair, where it begins, how often it occurs) for all pairs that begin at these places."""
         places = places[self.ids[places] != END]
         places = places[self.ids[self.after[places]] != END]
-        pairs = self.ids[places].astype(np.int64) * LARGEST + self.ids[self.after[places]]
-        order = pairs.argsort(kind="stable")
-        places = places[order]                              # equal pairs together, left to right
-        pairs, starts = np.unique(pairs[order], return_index=True)
-        frequencies = np.add.reduceat(self.weights[places], starts) if len(places) else []
-        for number, where, frequency in zip(pairs, np.split(places, starts[1:]), frequencies):
-            yield divmod(int(number), LARGEST), where, int(frequency)
+        if not len(places):
+            return
+        left, right = self.ids[places], self.ids[self.after[places]]
+        pairs = left.astype(np.uint32) << 16 | right.astype(np.uint32)      # two ids in one number
+        order = pairs.argsort(kind="stable")                # equal pairs together, left to right
+        places, pairs = places[order], pairs[order]
+        starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
+        frequencies = np.add.reduceat(self.weights[places], starts).tolist()
+        borders = pairwise([*starts.tolist(), len(places)])
+        for pair, (start, stop), frequency in zip(pairs[starts].tolist(), borders, frequencies):
+            yield divmod(pair, 1 << 16), places[start:stop], frequency
 
     def find(self, pair: tuple[int, int], places: np.ndarray) -> tuple[np.ndarray, int]:
         """At which of these places the pair begins, and how often it occurs."""
@@ -202,7 +206,8 @@ class _Row:
         self.ids[places], self.ids[gaps] = new_id, END
         self.after[places] = self.after[gaps]
         self.before[self.after[places]] = places
-        return np.union1d(self.before[places], places)
+        left = self.before[places]
+        return np.append(places, left[self.ids[left] != new_id])
 
     def _without_overlaps(self, places: np.ndarray) -> np.ndarray:
         """Of a row of equal tokens, which is full of pairs, every second pair from its left end."""
