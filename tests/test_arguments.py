@@ -290,7 +290,7 @@ def test_every_public_name_and_each_of_its_arguments_has_a_row():
     assert set(minigpt.__all__) <= set(public) | INSIDE
     missing = {name: arguments for name, arguments in public.items() if arguments and name not in ROWS}
     assert not missing
-    allowed = {"GPTModel.forward": {"cache"}}            # it is what new_cache makes
+    allowed = {"GPTModel.forward": {"cache"}, "TrainingState": {"batches_before"}}       # what our own code makes
     assert {name: arguments - set(ROWS[name].bad) for name, arguments in public.items()
             if name in ROWS and arguments - set(ROWS[name].bad) - allowed.get(name, set())} == {}
     assert set(ROWS) <= set(public)
