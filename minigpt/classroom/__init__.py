@@ -4,6 +4,7 @@ The finished code itself is in `minigpt`; this package only helps to show it.
 """
 # ruff: noqa: F401, F403, I001  (every name is here to be imported from here)
 
+import minigpt.classroom.front_end  # first of all
 from minigpt.classroom.checks import *
 from minigpt.classroom.plots import Picture, bars, heat_map, lines, new_figure, token_label
 from minigpt.classroom.widgets import (Explorer, Page, checkbox, chooser, export_predictions, hints, log_slider,
