@@ -15,7 +15,6 @@ from minigpt.classroom.checks import (
     check_multi_head,
     check_split_heads,
 )
-from minigpt.self_attention import attention, causal_mask
 
 # -------------------------------------------------------------------------------------------------------------- average
 
