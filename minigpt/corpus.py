@@ -60,7 +60,7 @@ NOT_PLAIN_TEXT = [
 
 
 def data_folder() -> Path:
-    """The folder `data/`: within the package where a wheel brought it, beside it in the repository.
+    """The folder `data/`: in the package, if a wheel brought it, else beside it, in the repository.
 
     The notebooks lie beside it, in `notebooks/`. Raises FileNotFoundError where there is neither.
     """
@@ -68,10 +68,10 @@ def data_folder() -> Path:
     within, beside = package / "data", package.parent / "data"
     if within.is_dir():
         return within
+    # A folder site-packages/data would be another's.
     if not (package.parent / "pyproject.toml").is_file() or not beside.is_dir():
-        raise FileNotFoundError(                        # site-packages/data is another package's
-            f"the folder {within} with the texts is missing: install minigpt from its wheel, or from a clone with "
-            "pip install --editable .")
+        raise FileNotFoundError(f"the folder {within} with the texts is missing: install minigpt "
+                                "from its wheel, or from a clone with pip install --editable .")
     return beside
 
 

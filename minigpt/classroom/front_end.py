@@ -15,9 +15,10 @@ try:
     import matplotlib.font_manager  # finds its folders, and lists the fonts
     import nbformat
 except ModuleNotFoundError as error:
+    missing = error.name.split(".")[0]
     raise ModuleNotFoundError(
-        f'the notebooks\' side of minigpt needs {error.name}, which is not installed: pip install "minigpt[notebook]" '
-        "(in a clone: python3 run.py setup)", name=error.name) from None
+        f"the notebooks' side of minigpt needs {missing}, which is not installed: "
+        'pip install "minigpt[notebook]" (in a clone: python3 run.py setup)', name=error.name) from None
 finally:
     logger.setLevel(level)
 
