@@ -221,6 +221,28 @@ def exercises_are_complete(notebook) -> list[str]:
     return complaints
 
 
+SKIPPED = re.compile(r'''# Skipped it\? Run this cell, and go on with the package's\.
+(?:if not passed\("(\w+)"\):
+(?:    .*\n?)*)+''')
+
+
+def skipped_cells_replace_nobodys_work(notebook) -> list[str]:
+    """A cell "skipped it?" is folded under a line that says so, and sets what an exercise above it asks for, if unsolved."""
+    complaints, asked = [], set()
+    for cell in code_cells(notebook):
+        if "### BEGIN SOLUTION" in cell.source:
+            asked |= {node.name for node in parse(cell).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        if "skipped" not in cell.metadata.get("tags", []):
+            continue
+        if not SKIPPED.fullmatch(cell.source) or not cell.metadata.get("jupyter", {}).get("source_hidden"):
+            complaints.append(f"{cell.id}: not of the form that a skipped cell has, or not folded")
+        guarded = re.findall(r'passed\("(\w+)"\)', cell.source)
+        complaints += [f"{cell.id}: no exercise above it asks for {name}" for name in guarded if name not in asked]
+        complaints += [f"{cell.id}: does not set {name}" for name in guarded
+                       if not re.search(rf"^    (def |class )?{name}\b( =|\()", cell.source, re.M)]
+    return complaints
+
+
 def exercises(notebook) -> list[str]:
     return [cell.id for cell in code_cells(notebook) if "### BEGIN SOLUTION" in cell.source]
 
@@ -255,4 +277,4 @@ def nothing_is_pasted_from_the_package(notebook) -> list[str]:
 RULES = (it_was_run_in_order, no_cell_ended_in_an_error, widgets_left_no_state, outputs_hold_nothing_that_runs,
          nothing_is_fetched, no_path_of_a_machine, ids_are_words_and_unique, headings_nest, pictures_have_words,
          most_cells_are_short, it_opens_and_closes_as_the_others, nearly_all_outputs_are_compared,
-         exercises_are_complete, nothing_is_pasted_from_the_package)
+         exercises_are_complete, skipped_cells_replace_nobodys_work, nothing_is_pasted_from_the_package)

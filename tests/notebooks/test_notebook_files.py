@@ -57,6 +57,9 @@ SOLUTION = """def my_add(a, b):
     ### END SOLUTION
 
 check_add(my_add)"""
+SKIPPED = """# Skipped it? Run this cell, and go on with the package's.
+if not passed("my_add"):
+    my_add = sum"""
 PICTURE = '<img alt="one bar" src="data:image/png;base64,aaaa">'
 
 
@@ -68,6 +71,7 @@ def good():
         ("turn", new_markdown_cell("## Your turn · 5 minutes · ●●○\n\nSee [above](#Title), [tests](test_notebook_files.py).")),
         ("add-solution", new_code_cell(SOLUTION, metadata={"jupyter": {"source_hidden": True}})),
         ("add-hints", new_code_cell("hints('add', 'plus')")),
+        ("add-skipped", new_code_cell(SKIPPED, metadata={"tags": ["skipped"], "jupyter": {"source_hidden": True}})),
         ("time", new_code_cell("print(seconds)", metadata={"tags": ["nbval-ignore-output"]})),
         ("band", new_code_cell("assert 0 < seconds < 9")),
         *[(f"more-{'abcd'[i]}", new_code_cell(f"print({i})")) for i in range(4)],
@@ -127,6 +131,11 @@ BREAKS = [
     ("exercises_are_complete", put("add-hints", "source", "print()")),
     ("exercises_are_complete", put("add-solution", "metadata", {})),
     ("exercises_are_complete", put("add-solution", "source", "### BEGIN SOLUTION\n### END SOLUTION")),
+    ("skipped_cells_replace_nobodys_work", put("add-skipped", "source", SKIPPED.replace("if not", "if"))),
+    ("skipped_cells_replace_nobodys_work", put("add-skipped", "source", SKIPPED + "\nmy_add = sum")),
+    ("skipped_cells_replace_nobodys_work", put("add-skipped", "source", SKIPPED.replace("my_add", "my_sum"))),
+    ("skipped_cells_replace_nobodys_work", put("add-skipped", "source", SKIPPED.replace("my_add =", "my_sum ="))),
+    ("skipped_cells_replace_nobodys_work", put("add-skipped", "metadata", {"tags": ["skipped"]})),
     ("nothing_is_pasted_from_the_package", lambda notebook: put("band", "source", pasted())(notebook)),
 ]
 
