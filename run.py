@@ -491,7 +491,7 @@ def browsers_of_playwright():
     path = output_of(PYTHON, "-c", "from playwright.sync_api import sync_playwright as start\n"
                                    "with start() as playwright: print(playwright.chromium.executable_path)")
     if path and not os.path.exists(path):
-        say("No browser is installed here: downloading Chromium into .venv for the tests (about 180 MB) ...")
+        say("No browser here that starts: downloading Chromium into .venv for the tests (about 180 MB) ...")
         run([PYTHON, "-m", "playwright", "install", "--no-shell", "chromium"])
     return [path] if path and os.path.exists(path) else []
 
