@@ -4,6 +4,7 @@ It needs the notebook extras. The finished code itself is in `minigpt`; this pac
 """
 # ruff: noqa: F401, F403, I001  (every name is here to be imported from here)
 
+import minigpt.classroom.front_end  # first of all
 from minigpt.classroom.checks import *
 from minigpt.classroom.controls import checkbox, chooser, log_slider, option_slider, slider, text_box
 from minigpt.classroom.plots import Picture, bars, heat_map, lines, new_figure, token_label
