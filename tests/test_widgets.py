@@ -138,9 +138,9 @@ def test_a_stored_page_carries_its_style_and_a_live_one_has_it_once():
 def test_every_class_that_is_used_has_a_rule():
     """A class that no rule names is a slip of the pen, and looks like one on the page."""
     folder = Path(widgets.__file__).parent
-    used = {name for file in [*folder.glob("*.py"), *folder.glob("frontend/*.js")]
+    used = {name for file in [*folder.glob("*.py"), *folder.glob("static/*.js")]
             for name in re.findall(r"minigpt-[a-z]+", file.read_text(encoding="utf-8"))}
-    rules = "".join(file.read_text(encoding="utf-8") for file in folder.glob("frontend/*.css"))
+    rules = "".join(file.read_text(encoding="utf-8") for file in folder.glob("static/*.css"))
     assert len(used) > 20 and used - set(re.findall(r"\.(minigpt-[a-z]+)", rules)) == set()
 
 
