@@ -1,0 +1,51 @@
+"use strict";
+
+/* What Python packed into this page: the facts and the tokenizer as JSON, the weights as base64. */
+
+/* The text of a part of the page. */
+function partText(id) {
+  return document.getElementById(id).textContent;
+}
+
+/* Throws unless the parts are, letter for letter, what Python wrote. (The scripts are the browser's to check: the
+ * page's security policy holds a hash of each.) */
+function checkWhole() {
+  const found = crc32(["style", "page", "facts", "weights"].map(partText).join("\n"));
+  if (found !== document.getElementById("weights").dataset.crc32) throw new Error("its checksum does not match its content");
+}
+
+/* CRC-32 of a text's bytes, as zlib computes it, in eight hexadecimal digits. */
+function crc32(text) {
+  const table = Int32Array.from({length: 256}, (_, byte) => {
+    for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xEDB88320 : byte >>> 1;
+    return byte;
+  });
+  let crc = -1;
+  for (const byte of new TextEncoder().encode(text)) crc = (crc >>> 8) ^ table[(crc ^ byte) & 255];
+  return (~crc >>> 0).toString(16).padStart(8, "0");
+}
+
+/* Name -> Float32Array. `tensors` says how many numbers each name has, in the order in which they lie. */
+function unpackWeights(base64, format, tensors) {
+  const numbers = format === "float16" ? fromHalf(decode(base64)) : new Float32Array(decode(base64));
+  const weights = {};
+  let start = 0;
+  for (const [name, size] of tensors) weights[name] = numbers.subarray(start, start += size);
+  if (start !== numbers.length) throw new Error(`it holds ${numbers.length} numbers and needs ${start}`);
+  return weights;
+}
+
+function decode(base64) {
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes.buffer;                                      // little-endian, as every processor that runs a browser
+}
+
+/* Numbers of 16 bits as numbers of 32: a sign, five bits of exponent, ten of fraction. All 65,536 are looked up. */
+function fromHalf(buffer) {
+  const table = Float32Array.from({length: 65536}, (_, bits) => {
+    const sign = bits >> 15 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+    return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+  });
+  return Float32Array.from(new Uint16Array(buffer), bits => table[bits]);
+}
