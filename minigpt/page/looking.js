@@ -19,7 +19,7 @@ class Looking {
     for (const id of ["layer", "head"]) element(id).addEventListener("change", () => this.draw());
     element("tokens").addEventListener("click", event => this.choose(this.buttons.indexOf(event.target)));
     element("tokens").addEventListener("keydown", event => this.move(event));
-    element("map").addEventListener("click", event => this.chooseRow(event));
+    element("map-frame").addEventListener("click", event => this.chooseRow(event));
   }
 
   /* Shows the tokens of a prompt that was read. */
@@ -79,10 +79,11 @@ class Looking {
     const canvas = element("map"), size = canvas.width = canvas.height = rows.length;
     const context = canvas.getContext("2d"), image = context.createImageData(size, size);
     rows.forEach((weights, y) => weights.forEach((weight, x) => {
-      const strength = y === this.chosen ? 255 : 170;       // the chosen row stands out
-      image.data.set([...viridis(weight), strength], 4 * (y * size + x));
+      image.data.set([...viridis(weight), 255], 4 * (y * size + x));
     }));
     context.putImageData(image, 0, 0);
+    element("row").style.height = `${100 / size}%`;         // a frame around the chosen row
+    element("row").style.top = `${100 * this.chosen / size}%`;
   }
 }
 

@@ -12,7 +12,7 @@ function nextTokenProbs(logits, {temperature = 1, topK = null, topP = null} = {}
     return probs;
   }
   let probs = softmax(logits.map(logit => (logit - largest) / Math.max(temperature, 1.17549435e-38)));
-  const order = byProbability(probs);
+  const order = topK === null && topP === null ? [] : byProbability(probs);
   if (topK !== null) {
     for (const id of order.slice(topK)) probs[id] = 0;
     probs = sharedOut(probs);

@@ -7,7 +7,8 @@
  *     minigpt.logits([1, 2, 3])                            // of the token after them
  *     await minigpt.generate("It is", {temperature: 0})    // the text that follows
  */
-window.minigpt = {ready: start().catch(sayDamaged)};
+window.minigpt = {};
+window.minigpt.ready = start().catch(sayDamaged);
 
 async function start() {
   checkWhole();

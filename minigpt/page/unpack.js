@@ -16,12 +16,13 @@ function checkWhole() {
 
 /* CRC-32 of a text's bytes, as zlib computes it, in eight hexadecimal digits. */
 function crc32(text) {
-  const table = Int32Array.from({length: 256}, (_, byte) => {
-    for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xEDB88320 : byte >>> 1;
-    return byte;
-  });
+  const table = new Int32Array(256), bytes = new TextEncoder().encode(text);
+  for (let byte = 0; byte < 256; byte++) {
+    table[byte] = byte;
+    for (let bit = 0; bit < 8; bit++) table[byte] = table[byte] & 1 ? (table[byte] >>> 1) ^ 0xEDB88320 : table[byte] >>> 1;
+  }
   let crc = -1;
-  for (const byte of new TextEncoder().encode(text)) crc = (crc >>> 8) ^ table[(crc ^ byte) & 255];
+  for (let i = 0; i < bytes.length; i++) crc = (crc >>> 8) ^ table[(crc ^ bytes[i]) & 255];
   return (~crc >>> 0).toString(16).padStart(8, "0");
 }
 
@@ -43,9 +44,11 @@ function decode(base64) {
 
 /* Numbers of 16 bits as numbers of 32: a sign, five bits of exponent, ten of fraction. All 65,536 are looked up. */
 function fromHalf(buffer) {
-  const table = Float32Array.from({length: 65536}, (_, bits) => {
+  const halves = new Uint16Array(buffer), table = new Float32Array(65536), numbers = new Float32Array(halves.length);
+  for (let bits = 0; bits < table.length; bits++) {
     const sign = bits >> 15 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
-    return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
-  });
-  return Float32Array.from(new Uint16Array(buffer), bits => table[bits]);
+    table[bits] = sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+  }
+  for (let i = 0; i < halves.length; i++) numbers[i] = table[halves[i]];
+  return numbers;
 }

@@ -11,7 +11,7 @@ class Writing {
   /* `onRead(ids, reading)` is told of each prompt that was read. */
   constructor(tokenizer, model, onRead) {
     Object.assign(this, {tokenizer, model, onRead});
-    this.logits = null;                 // of the token after the prompt
+    this.logits = this.likeliest = null;        // of the token after the prompt; the ids in the bars
     this.wish = null;                   // the prompt that is being read, and
     this.job = null;                    // the text that is being written: another one takes its place
     element("prompt").addEventListener("input", () => this.readPrompt());
@@ -59,6 +59,7 @@ class Writing {
       if (wish !== this.wish) return;   // another prompt was typed meanwhile
     }
     this.logits = this.model.logits(x);
+    this.likeliest = byProbability(this.logits).slice(0, ROWS);
     this.drawNext();
     this.onRead(ids, reading);
   }
@@ -67,8 +68,8 @@ class Writing {
   drawNext() {
     if (!this.logits) return;
     const probs = nextTokenProbs(this.logits, this.settings);
-    const rows = byProbability(this.logits).slice(0, ROWS);
-    drawBars(element("bars"), ["token", "probability"], rows.map(id => [tokenLabel(this.tokenizer.bytes(id)), probs[id]]));
+    const rows = this.likeliest.map(id => [tokenLabel(this.tokenizer.bytes(id)), probs[id]]);
+    drawBars(element("bars"), ["token", "probability"], rows);
   }
 
   /* Writes afresh; what is still being written is given up. */
