@@ -13,7 +13,7 @@ function showAbout(facts) {
       + `${number.format(config.d_model)} channels`],
     ["sees at once", `${number.format(config.context_length)} tokens`],
     ["vocabulary", `${number.format(config.vocab_size)} tokens, ${methods[tokenizer.method]}`],
-    ["has read", [about.text, about.bytes && `${number.format(about.bytes)} bytes`].filter(Boolean).join(", ")],
+    ["has read", [about.text, about.n_bytes && `${number.format(about.n_bytes)} bytes`].filter(Boolean).join(", ")],
     ["training", about.steps && count(about.steps, "step")],
     ["loss on text that it has not read", about.held_out_loss && `${about.held_out_loss.toFixed(3)} nats per byte `
       + `(knowing nothing: ${Math.log(256).toFixed(1)}; the lower, the better)`],

@@ -120,8 +120,13 @@ function layerNorm(x, scale, shift) {
 function softmax(scores) {
   const largest = scores.reduce((a, b) => Math.max(a, b));
   const shares = scores.map(score => Math.exp(score - largest));
-  const whole = shares.reduce((sum, share) => sum + share, 0);
+  const whole = total(shares);
   return shares.map(share => share / whole);
+}
+
+/* The sum, rounded to 32 bits as PyTorch rounds it, so that 1 is 1. */
+function total(numbers) {
+  return Math.fround(numbers.reduce((sum, number) => sum + number, 0));
 }
 
 /* x times the share of a bell curve that lies below x. */

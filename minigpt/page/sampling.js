@@ -35,7 +35,7 @@ function byProbability(probs) {
 }
 
 function sharedOut(probs) {
-  const whole = probs.reduce((sum, p) => sum + p, 0);
+  const whole = total(probs);
   return probs.map(p => p / whole);
 }
 
@@ -69,14 +69,14 @@ async function readAll(model, reading, ids) {
 
 /* The first token at which the running total exceeds a random share of the whole. */
 function draw(probs, share) {
-  const goal = share * probs.reduce((sum, p) => sum + p, 0);
-  let total = 0, last = 0;
+  const goal = share * total(probs);
+  let mass = 0, last = 0;
   for (let id = 0; id < probs.length; id++) {
-    total += probs[id];
+    mass += probs[id];
     if (probs[id] > 0) last = id;
-    if (total > goal) return id;
+    if (mass > goal) return id;
   }
-  return last;                                              // only if rounding left the total short
+  return last;                                              // only if rounding left the mass short
 }
 
 /* Numbers from 0 to 1 that look like chance; equal seeds give equal numbers, null a new seed. (sfc32, Chris

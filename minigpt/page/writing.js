@@ -42,7 +42,7 @@ class Writing {
     const shown = {"temperature": temperature.toFixed(2), "top-k": topK ?? "off", "top-p": topP?.toFixed(2) ?? "off",
                    "length": maxNewTokens};
     for (const [id, text] of Object.entries(shown)) {
-      document.querySelector(`output[for=${id}]`).textContent = text;
+      element(`${id}-value`).textContent = text;
       element(id).setAttribute("aria-valuetext", text);
     }
     this.drawNext();
