@@ -15,7 +15,6 @@ import math
 import re
 import zlib
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from string import Template
 
@@ -131,12 +130,12 @@ def _curve(history) -> dict | None:
 def _tokenizer_parts(tokenizer: Tokenizer) -> dict:
     return {"method": tokenizer.method,
             "vocab": [token.decode("latin-1") for token in tokenizer.vocab],
-            "merges": tokenizer.merges,
-            "words": javascript_pattern(RULES[tokenizer.word_rule].pattern)}
+            "merges": tokenizer.merges, **word_rule(RULES[tokenizer.word_rule].pattern)}
 
 
-def javascript_pattern(pattern: re.Pattern | regex.Pattern) -> str:
-    """The same regular expression for JavaScript (flags "gu"), its classes written out as ranges.
+def word_rule(pattern: re.Pattern | regex.Pattern) -> dict:
+    """The same regular expression for JavaScript (flags "gu"): "words" is the pattern, in which <0>
+    stands for the first of the "classes" of characters, each written out as ranges.
 
     Python, its libraries and each browser know Unicode in another version, and mean different
     things by `\\w` and `\\s`. So each class is tried here on every character that there is, by the
@@ -144,10 +143,11 @@ def javascript_pattern(pattern: re.Pattern | regex.Pattern) -> str:
     """
     library = re if isinstance(pattern, re.Pattern) else regex
     characters = "".join(map(chr, range(0x110000)))
+    kinds = list(dict.fromkeys(CHARACTER_CLASS.findall(pattern.pattern)))
 
-    @cache
     def ranges(kind: str) -> str:
         spans = (match.span() for match in library.finditer(f"(?:{kind})+", characters))
         return "".join(f"\\u{{{start:x}}}-\\u{{{end - 1:x}}}" for start, end in spans)
 
-    return CHARACTER_CLASS.sub(lambda match: f"[{ranges(match[0])}]", pattern.pattern)
+    return {"words": CHARACTER_CLASS.sub(lambda match: f"<{kinds.index(match[0])}>", pattern.pattern),
+            "classes": [ranges(kind) for kind in kinds]}

@@ -2,15 +2,16 @@
 
 /* Text to token ids, and back: what minigpt/tokenizer.py does, on the same vocabulary.
  *
- * `parts.words` is the regular expression that cuts a text into words. Python wrote each class of characters in
- * it out, range by range, as Python itself understands it: so it does not matter what this browser takes for a letter.
+ * `parts.words` is the regular expression that cuts a text into words; <0> in it stands for the first of `parts.classes`.
+ * Python wrote these classes of characters out, range by range, as Python itself understands them: so it does not matter
+ * what this browser takes for a letter.
  */
 class Tokenizer {
   constructor(parts) {
     this.method = parts.method;                     // "bpe", "substring" or "bytes"
     this.vocab = parts.vocab;                       // each token as a string, a character a byte
     this.merges = parts.merges;                     // pairs of ids; the i-th makes token 256 + i
-    this.words = new RegExp(parts.words, "gu");
+    this.words = new RegExp(parts.words.replace(/<(\d+)>/g, (_, i) => `[${parts.classes[i]}]`), "gu");
     this.ranks = new Map(parts.merges.map(([left, right], rank) => [pairKey(left, right), rank]));
     this.ids = new Map();
     this.lengths = new Map();                       // first two bytes -> how long a token that begins so may be
