@@ -7,6 +7,7 @@
     python3 run.py setup      the set-up alone, for lab and tests, so that both then work offline
     python3 run.py bench      the set-up, then the benchmarks
     python3 run.py student    the set-up, then the students' copies in student/, solutions cut
+    python3 run.py page       the set-up, then play.html: the model that ships, as one web page
 
 On Windows write py instead of python3. Options after a command go to the program that it starts, as in
 "run.py lab --port=9000" or "run.py test unit -k tokenizer". Everything that is installed goes into the
@@ -468,7 +469,13 @@ def student(arguments):
     return run([PYTHON, "-m", "minigpt.classroom.student"] + arguments)
 
 
-COMMANDS = {"lab": lab, "test": test, "setup": setup, "bench": bench, "student": student}
+def page(arguments):
+    set_up(LAB)
+    model, target = (os.path.join(ROOT, *names) for names in (("data", "pretrained.safetensors"), ("play.html",)))
+    return run([PYTHON, "-m", "minigpt", "page", model, target, "--title", "A GPT that has read Jane Austen"] + arguments)
+
+
+COMMANDS = {"lab": lab, "test": test, "setup": setup, "bench": bench, "student": student, "page": page}
 
 
 def stop(signal_number, frame):
