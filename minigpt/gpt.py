@@ -312,7 +312,6 @@ class GPT:
         """
         config, weights = self._plain()
         _check_fit(config, weights)
-        _check_finite(weights)
         page.save(path, self.tokenizer, config, weights, self.about, title, history)
 
     def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:

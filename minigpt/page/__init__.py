@@ -99,10 +99,10 @@ def _pack(weights: dict[str, Tensor]) -> tuple[str, str]:
     numbers = torch.cat([tensor.detach().cpu().float().flatten() for tensor in weights.values()])
     half = numbers.half()
     if len(numbers) > EXACT or torch.equal(half.float(), numbers):
-        if not half.isfinite().all():
-            raise ValueError("the model has weights that 16 bits cannot hold (more than 65504), "
-                             "so it makes no page")
         numbers = half
+    if not numbers.isfinite().all():
+        where = "" if numbers.dtype == torch.float32 else " in 16 bits, which hold at most 65504"
+        raise ValueError(f"the model has weights that are not finite{where}, so it makes no page")
     number_format = str(numbers.dtype).removeprefix("torch.")
     little_endian = numbers.numpy().astype(np.dtype(number_format).newbyteorder("<"))
     return number_format, base64.encodebytes(little_endian.tobytes()).decode()
@@ -149,5 +149,5 @@ def word_rule(pattern: re.Pattern | regex.Pattern) -> dict:
         spans = (match.span() for match in library.finditer(f"(?:{kind})+", characters))
         return "".join(f"\\u{{{start:x}}}-\\u{{{end - 1:x}}}" for start, end in spans)
 
-    return {"words": CHARACTER_CLASS.sub(lambda match: f"<{kinds.index(match[0])}>", pattern.pattern),
-            "classes": [ranges(kind) for kind in kinds]}
+    words = CHARACTER_CLASS.sub(lambda match: f"<{kinds.index(match[0])}>", pattern.pattern)
+    return {"words": words, "classes": [ranges(kind) for kind in kinds]}

@@ -15,13 +15,17 @@ function make(name, attributes = {}, ...children) {
 const number = new Intl.NumberFormat("en");
 const MARKS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"};
 
-/* A token's bytes as one printable line: spaces as ␣, bytes that are only part of a character in hexadecimal. */
+/* A token's bytes as one printable line: spaces as ␣, bytes that are only part of a character in
+ * hexadecimal. */
 function tokenLabel(bytes) {
-  let label = "", start = 0;
+  let label = "",
+    start = 0;
   while (start < bytes.length) {
     const length = [4, 3, 2, 1].find(n => isCharacter(bytes.subarray(start, start + n), n));
     if (length) {
-      const [character] = new TextDecoder("utf-8", {ignoreBOM: true}).decode(bytes.subarray(start, start + length));
+      const [character] = new TextDecoder("utf-8", {ignoreBOM: true}).decode(
+        bytes.subarray(start, start + length),
+      );
       label += visible(character);
     } else {
       label += `⟨${bytes[start].toString(16).toUpperCase().padStart(2, "0")}⟩`;
@@ -34,7 +38,10 @@ function tokenLabel(bytes) {
 /* Whether these are the `length` bytes of one character. */
 function isCharacter(bytes, length) {
   try {
-    return bytes.length === length && [...new TextDecoder("utf-8", {fatal: true, ignoreBOM: true}).decode(bytes)].length === 1;
+    return (
+      bytes.length === length &&
+      [...new TextDecoder("utf-8", {fatal: true, ignoreBOM: true}).decode(bytes)].length === 1
+    );
   } catch {
     return false;
   }
@@ -42,7 +49,10 @@ function isCharacter(bytes, length) {
 
 function visible(character) {
   if (!/[\p{C}\p{Z}]/u.test(character)) return character;
-  return MARKS[character] ?? `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  return (
+    MARKS[character] ??
+    `⟨U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`
+  );
 }
 
 /* Fills a table with a bar a row. `rows`: [label, share of 1] each. */
@@ -50,9 +60,16 @@ function drawBars(table, heads, rows) {
   const cells = rows.map(([label, share]) => {
     const bar = make("span", {class: "bar"});
     bar.style.width = `${100 * share}%`;
-    return make("tr", {}, make("th", {scope: "row"}, make("bdi", {}, label)), make("td", {class: "track"}, bar),
-                make("td", {class: "share"}, share ? share.toFixed(3) : "0 (cut)"));
+    return make(
+      "tr",
+      {},
+      make("th", {scope: "row"}, make("bdi", {}, label)),
+      make("td", {class: "track"}, bar),
+      make("td", {class: "share"}, share ? share.toFixed(3) : "0 (cut)"),
+    );
   });
-  const head = heads.map((text, i) => make("th", i ? {scope: "col", colspan: 2} : {scope: "col"}, text));
+  const head = heads.map((text, i) =>
+    make("th", i ? {scope: "col", colspan: 2} : {scope: "col"}, text),
+  );
   table.replaceChildren(make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...cells));
 }
