@@ -50,8 +50,8 @@ function count(n, what) {
   return `${number.format(n)} ${what}${n === 1 ? "" : "s"}`;
 }
 
-const WIDTH = 640;
-const HEIGHT = 300;
+const WIDTH = 420;
+const HEIGHT = 250;
 const LEFT = 52;
 const RIGHT = 12;
 const TOP = 10;
@@ -114,12 +114,12 @@ function svg(name, attributes, ...children) {
   return made;
 }
 
-/* Three to eight numbers between `low` and `high` that are easy to read. */
+/* A few numbers between `low` and `high` that are easy to read. */
 function roundNumbers(low, high) {
   const power = 10 ** Math.floor(Math.log10(high - low));
   const step = [0.1, 0.2, 0.5, 1, 2]
     .map(share => power * share)
-    .find(size => (high - low) / size <= 7.5);
+    .find(size => (high - low) / size <= 5.5);
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
   return Array.from({length: last - first + 1}, (_, i) => +((first + i) * step).toPrecision(6));
