@@ -652,6 +652,13 @@ def projector_settings():
     return folder
 
 
+@command("play.html: the model that ships, as one web page")
+def page(arguments):
+    set_up(LAB)
+    model, target = (os.path.join(ROOT, *names) for names in (("data", "pretrained.safetensors"), ("play.html",)))
+    return run([PYTHON, "-m", "minigpt", "page", model, target, "--title", "A GPT that has read Jane Austen"] + arguments)
+
+
 def stop(signal_number, frame):
     sys.exit(128 + signal_number)       # by way of `finish`, which stops the child first
 
