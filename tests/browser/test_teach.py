@@ -22,7 +22,7 @@ def projector(tmp_path, browser):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
     page = browser.new_page(viewport={"width": 1280, "height": 720})
-    page.set_default_timeout(PATIENCE * 1000)
+    page.set_default_timeout(3 * PATIENCE * 1000)
     page.goto(f"{server.address}/doc/tree/02_attention.ipynb?token={server.token}", wait_until="commit")
     page.locator(".jp-CodeCell .cm-line").first.wait_for()
     page.wait_for_function("() => window.jupyterapp?.restored.then(() => true)")
