@@ -95,7 +95,17 @@ def names(tree: ast.Module) -> tuple[set[str], set[str]]:
             written.add(node.id)
         elif not isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
             inside.extend(ast.iter_child_nodes(node))
-    return read, written
+    return read - bound(tree), written
+
+
+def bound(tree: ast.Module) -> set[str]:
+    """The names that a loop, a comprehension or a function of the cell gives a meaning of its own."""
+    targets = [node.target for node in ast.walk(tree) if isinstance(node, (ast.For, ast.comprehension))]
+    found = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+    for function in ast.walk(tree):
+        if isinstance(function, (ast.FunctionDef, ast.Lambda)):
+            found |= {argument.arg for argument in function.args.args}
+    return found
 
 
 @functools.cache
