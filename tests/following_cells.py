@@ -53,7 +53,7 @@ class Notebook:
                 wanted += [(setter, other) for other in self.names[setter][0]]
         return found
 
-    @functools.lru_cache(maxsize=None)                                  # noqa: B019  (a handful of notebooks, for one run)
+    @functools.cache                                                    # noqa: B019  (a handful of notebooks, for one run)
     def before(self, place: int) -> dict:
         """What the notebook's own cells have made that the cell at `place` needs."""
         scope = {"__name__": "__main__"}
