@@ -53,7 +53,7 @@ class Notebook:
                 wanted += [(setter, other) for other in self.names[setter][0]]
         return found
 
-    @functools.lru_cache(maxsize=None)                                  # noqa: B019  (a handful of notebooks, for one run)
+    @functools.cache                                                    # noqa: B019  (a handful of notebooks, for one run)
     def before(self, place: int) -> dict:
         """What the notebook's own cells have made that the cell at `place` needs."""
         scope = {"__name__": "__main__"}
@@ -95,7 +95,17 @@ def names(tree: ast.Module) -> tuple[set[str], set[str]]:
             written.add(node.id)
         elif not isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
             inside.extend(ast.iter_child_nodes(node))
-    return read, written
+    return read - bound(tree), written
+
+
+def bound(tree: ast.Module) -> set[str]:
+    """The names that a loop, a comprehension or a function of the cell gives a meaning of its own."""
+    targets = [node.target for node in ast.walk(tree) if isinstance(node, (ast.For, ast.comprehension))]
+    found = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+    for function in ast.walk(tree):
+        if isinstance(function, (ast.FunctionDef, ast.Lambda)):
+            found |= {argument.arg for argument in function.args.args}
+    return found
 
 
 @functools.cache

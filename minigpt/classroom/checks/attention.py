@@ -267,6 +267,11 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
                       "scores before the softmax, so that it shares out 1 among what is left."
                       if same(weights, after) or same(weights, scores.softmax(-1).masked_fill(~mask, 0.0)) else
                       f"{bad} Softmax over the last axis, the keys, comes last of all.")
+    leak = (weights * ~mask).amax()
+    if leak > 1e-4 and large:
+        raise Mistake(f"Where scores are large, {float(scores.abs().max()) / d ** 0.5:.0f} here, a hidden key gets "
+                      f"{float(leak):.4f} of the attention: the number that hides it is not low enough. Nothing is lower than "
+                      "-inf: masked_fill(~mask, float('-inf')).")
     accuse(weights, {
         "The mask has the opposite effect: your weights are spread over what the mask hides. True means `may look`, so "
         "hide where it is False: masked_fill(~mask, -inf).": right_weights(q, k, ~mask).nan_to_num(1 / T),
@@ -281,11 +286,6 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         "Your mask works, and it is the transposed one: rows are queries, columns are keys.":
             right_weights(q, k, mask.T),
     })
-    leak = (weights * ~mask).amax()
-    if leak > 1e-4 and large:
-        raise Mistake(f"Where scores are large, {float(scores.abs().max()) / d ** 0.5:.0f} here, a hidden key gets "
-                      f"{float(leak):.4f} of the attention: the number that hides it is not low enough. Nothing is lower than "
-                      "-inf: masked_fill(~mask, float('-inf')).")
     if leak > 1e-4:
         raise Mistake(f"A hidden key gets {float(leak):.4f} of the attention where 0 is right. "
                       "Set the scores of hidden keys to -inf, so that softmax gives them nothing at all.")

@@ -173,7 +173,7 @@ class Student:
 
     def with_the_rest(self, message: str) -> str:
         """A message, and with it what may be the cause, and how to get the same inputs again."""
-        if self.last is None:
+        if not self.given or "is not written yet" in message:
             return message
         for name, value in numbers_from_elsewhere(self.answer).items():
             message += f" It reads `{name}`, which is {value} in another cell: take sizes from the inputs."
