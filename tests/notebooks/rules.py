@@ -17,7 +17,7 @@ from minigpt.classroom.student import dependents, is_exercise
 ROOT = Path(__file__).parents[2]
 WIDEST = 88             # columns of code
 OF_THE_CLASSROOM = set(vars(classroom))
-LONGEST_SOURCE = 25     # lines, the docstring left out
+LONGEST_SOURCE = 25     # lines, guards and docstring left out
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KINDS = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}     # nothing that a browser executes
 TITLE = re.compile(r"^(#{1,6}) +(.+?) *$", re.M)
@@ -193,20 +193,20 @@ def shown_source_is_short(notebook) -> list[str]:
         for output in cell.outputs:
             code = re.search(r"^(`{3,})python\n(.*?)^\1", text_of(output.get("data", {}).get("text/markdown", "")),
                              re.M | re.S)
-            lines = without_docstring(code.group(2)) if code else []
+            lines = the_machine(code.group(2)) if code else []
             if len(lines) > LONGEST_SOURCE:
                 complaints.append(f"{cell.id} shows {len(lines)} lines of code")
     return complaints
 
 
-def without_docstring(source: str) -> list[str]:
-    """The lines of a function or class, without its own docstring."""
+def the_machine(source: str) -> list[str]:
+    """The lines of a function or class, without the guards above it and its own docstring."""
     lines = textwrap.dedent(source).splitlines()
     first = ast.parse("\n".join(lines)).body[0]
     if ast.get_docstring(first) is not None:
         docstring = first.body[0]
         del lines[docstring.lineno - 1:docstring.end_lineno]
-    return lines
+    return lines[first.lineno - 1:]
 
 
 def it_opens_and_closes_as_the_others(notebook) -> list[str]:
