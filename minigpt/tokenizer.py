@@ -29,15 +29,16 @@ from minigpt.files import write_atomically
 from minigpt.vocabulary import (
     BYTES,
     LARGEST,
-    RULES,
     count_words,
     frequent_substrings,
     learn_merges,
     words,
 )
 
-METHODS = ("bpe", "substring", "bytes")
-WORD_RULES = {"bpe": "letters and marks", "substring": "spaces", "bytes": "anything"}
+# By which of the RULES each method cuts a text into words. New vocabularies take the first.
+WORD_RULES = {"bpe": ("letters and marks", "letters"), "substring": ("spaces", "anything"),
+              "bytes": ("anything",)}
+METHODS = tuple(WORD_RULES)
 FORMAT, VERSION = "minigpt tokenizer", 2
 ENTRIES = {1: ("method", "vocab", "merges"), 2: ("method", "vocab", "merges", "word_rule")}
 REMEMBERED = 1 << 20        # characters of all words whose ids are remembered; then it begins anew
@@ -82,14 +83,14 @@ class Tokenizer:
     words are.
     """
 
-    @takes(method=choice(METHODS), vocab=_tokens, merges=_pairs,
-           word_rule=choice(RULES, optional=True))
+    @takes(method=choice(METHODS), vocab=_tokens, merges=_pairs)
     def __init__(self, method: str, vocab: Iterable[bytes],
                  merges: Iterable[tuple[int, int]] = (), word_rule: str | None = None):
         """From its parts; `word_rule` None is the one that `train` would take.
 
         Raises ValueError where they make no tokenizer: a byte is missing, …
         """
+        choice(WORD_RULES[method], optional=True)("word_rule", word_rule)
         _check_parts(method, vocab, merges)
         self._method, self._vocab, self._merges = method, vocab, merges
         self._word_rule = word_rule or _word_rule(method, vocab)
@@ -258,7 +259,7 @@ class Tokenizer:
             for _ in text:                  # only to refuse what is no text
                 pass
             return cls(method, BYTES)
-        counts = count_words(words(text, WORD_RULES[method]))
+        counts = count_words(words(text, WORD_RULES[method][0]))
         how_many = vocab_size - len(BYTES)
         if method == "substring":
             return cls(method, BYTES + tuple(frequent_substrings(counts, how_many)))
@@ -343,7 +344,7 @@ def _word_rule(method: str, tokens: Iterable[bytes]) -> str:
     """Only a loaded .vocab may have tokens that reach across a space: then it parts no words."""
     if method == "substring" and any(b" " in token and token != b" " for token in tokens):
         return "anything"
-    return WORD_RULES[method]
+    return WORD_RULES[method][0]
 
 
 def _lengths_by_beginning(tokens: Iterable[bytes]) -> dict[bytes, list[int]]:

@@ -18,7 +18,7 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -43,14 +43,15 @@ class Rule(NamedTuple):
 
 
 # What belongs to the character before it: accents and vowel signs (\p{M}), the skin tone of an
-# emoji, and what joins two letters or two emoji, or keeps them apart (U+200D, U+200C).
+# emoji, and what joins two letters or two emoji, or keeps them apart (U+200D, U+200C). That is most
+# of what Unicode calls "Extend" (unicode.org/reports/tr29).
 MARK = r"\p{M}\p{Emoji_Modifier}\u200C\u200D"
 LETTER, DIGIT, SPACE = r"\p{L}\p{Nl}\p{No}", r"\p{Nd}", r"\p{White_Space}"
 SYMBOL = rf"^{SPACE}{LETTER}{DIGIT}"        # all the rest, marks among it
 
 
 def _stretch(kind: str, marked: str) -> str:
-    """1 to 32 characters of a kind, with their marks: not cut before a mark, nor behind a joint.
+    """1 to 32 characters of a kind, with their marks: not cut before a mark or behind a joiner.
 
     Where there is no other place, because it is nothing but marks, the cut comes after 32 all the
     same.
@@ -136,27 +137,26 @@ def learn_merges(counts: dict[bytes, int]) -> Iterator[tuple[int, int]]:
     """Each time the most frequent pair of neighbouring tokens; the i-th pair is the token 256 + i.
 
     `counts` has the words and how often each occurs. Of equally frequent pairs the one with the
-    smaller ids comes first. It goes on until no token has a neighbour: take as many as you want.
+    smaller ids comes first. It goes on until no token has a neighbour, or until the vocabulary is
+    the largest that can be: take as many as you want.
 
     Where a pair occurs is found once, when its younger token is made: later merges can only make it
     rarer. So the queue has each pair with its count, or with a larger one that it had before, and
     what comes to the front is counted again. If its count still holds, it is the most frequent.
     """
     row = _Row(counts)
-    queue, places_of = [], {}
+    queue = []
     beginnings = np.arange(len(row.ids), dtype=np.int32)    # of pairs that are new: at first, all
-    for new_id in count(len(BYTES)):
+    for new_id in range(len(BYTES), LARGEST):
         for pair, places, frequency in row.pairs(beginnings):
-            places_of[pair] = places
-            heapq.heappush(queue, (-frequency, pair))
+            heapq.heappush(queue, (-frequency, pair, places))
         while queue:
-            once, pair = heapq.heappop(queue)
-            places, frequency = row.find(pair, places_of.pop(pair))
+            once, pair, places = heapq.heappop(queue)
+            places, frequency = row.find(pair, places)
             if frequency == -once:
                 break
             if frequency:
-                places_of[pair] = places
-                heapq.heappush(queue, (-frequency, pair))
+                heapq.heappush(queue, (-frequency, pair, places))
         else:
             return
         yield pair
