@@ -196,6 +196,7 @@ class GPT:
         self.trained(history)
         return history
 
+    @takes(history=instance(History))
     def trained(self, history: History) -> None:
         """Note in `about` what a training came to; whoever runs the loop by hand tells it here."""
         steps = (self.about.steps or 0) + len(history.steps)

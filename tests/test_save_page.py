@@ -7,9 +7,6 @@ import html
 import json
 import os
 import re
-import subprocess
-import sys
-import zipfile
 
 import numpy as np
 import pytest
@@ -216,11 +213,3 @@ def test_the_command_writes_the_page_of_a_model(gpt, tmp_path):
 def test_the_shipped_model_makes_a_page_of_at_most_4_3_megabytes(path):
     GPT.pretrained().save_page(path)
     assert path.stat().st_size <= 4_300_000
-
-
-def test_a_wheel_has_the_parts_of_the_page(repository, tmp_path):
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-                    "--wheel-dir", tmp_path, repository], check=True, timeout=300, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("minigpt/page/")}
-    assert packed == {f"minigpt/page/{part.name}" for part in (repository / "minigpt" / "page").iterdir() if part.is_file()}

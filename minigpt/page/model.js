@@ -1,6 +1,6 @@
 "use strict";
 
-/* The model: what minigpt/model.py and minigpt/attention.py do, one token at a time.
+/* The model: what minigpt/model.py and minigpt/self_attention.py do, one token at a time.
  *
  * Shapes: C = d_model channels, T tokens read so far, V tokens in the vocabulary. A weight
  * matrix (out, in) is one long Float32Array, row after row, so that the loop over a row walks
@@ -17,8 +17,8 @@ class GPTModel {
 
   /* What a text leaves behind in the attention layers: the key/value cache, and the queries for
    * the pictures. */
-  newReading() {
-    const room = () => new Float32Array(this.config.context_length * this.config.d_model); // (T, C)
+  newReading(places = this.config.context_length) {
+    const room = () => new Float32Array(places * this.config.d_model); // (T, C)
     const layer = () => ({queries: room(), keys: room(), values: room()});
     return {length: 0, layers: Array.from({length: this.config.n_layers}, layer)};
   }

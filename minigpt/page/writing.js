@@ -61,8 +61,8 @@ class Writing {
   /* Reads the prompt, so that the bars and the pictures are about it. */
   async readPrompt() {
     const wish = (this.wish = {});
-    const reading = this.model.newReading();
     const ids = promptIds(this.tokenizer, this.prompt).slice(-this.model.config.context_length);
+    const reading = this.model.newReading(ids.length);
     let x;
     for (const id of ids) {
       x = this.model.read(reading, id);

@@ -445,7 +445,7 @@ ESCAPES = """async server => {
     const form = Object.assign(document.createElement('form'), {action: server + '/form', method: 'post', target: 'elsewhere'});
     document.body.append(form); form.submit();
     await new Promise(resolve => setTimeout(resolve, 500));
-    return [!!window.injected, !!window.foreign];
+    return !!window.injected;
 }"""
 
 
@@ -457,11 +457,14 @@ def test_the_page_runs_no_script_but_its_own_and_connects_to_nowhere(browser, se
         page = context.new_page()
         page.goto(address + "/ours")
         page.evaluate("minigpt.ready")
-        assert page.evaluate(ESCAPES, address) == [False, False]
+        assert page.evaluate(ESCAPES, address) is False
         assert asked == []
         page.goto(address + "/other")                               # where nothing forbids them, the attempts do work
-        assert page.evaluate(ESCAPES, address) == [True, True]
-        assert {"/fetch", "/worker", "/image", "/frame", "/style", "/form"} <= set(asked)
+        assert page.evaluate(ESCAPES, address) is True
+        deadline = time.monotonic() + 60
+        while not {"/fetch", "/worker", "/image", "/script", "/frame", "/style", "/form"} <= set(asked):
+            assert time.monotonic() < deadline, asked
+            page.wait_for_timeout(50)
 
 
 def changed(text: str, old: str, new: str) -> str:
