@@ -53,8 +53,8 @@ PATIENCE = 3.0              # seconds that this index has for an answer
 DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpack in
 
 LAB = ("notebook",)
-TESTS = ("notebook", "test")
-BENCHMARKS = ("bench", "notebook", "test")
+TESTS = ("notebook", "test", "book")
+BENCHMARKS = ("bench", "notebook", "test", "book")
 
 
 class Problem(Exception):
