@@ -7,6 +7,8 @@
     python3 run.py setup      the set-up alone, for lab and tests, so that both then work offline
     python3 run.py bench      the set-up, then the benchmarks
     python3 run.py student    the set-up, then the students' copies in student/, solutions cut
+    python3 run.py book       the set-up, then the web site, in book/: to read without Python and without a network
+    python3 run.py bundle     the set-up, then a folder from which a room without a network is set up, in bundle/
 
 On Windows write py instead of python3. Options after a command go to the program that it starts, as in
 "run.py lab --port=9000" or "run.py test unit -k tokenizer". Everything that is installed goes into the
@@ -35,6 +37,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import sysconfig
 import threading
 import time
 import tomllib
@@ -46,6 +49,7 @@ PROGRAMS = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(PROGRAMS, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "minigpt-setup.json")        # says what the last complete set-up installed
 PIP_LOG = os.path.join(VENV, "pip.log")
+WHEELS = os.path.join(ROOT, "wheels")                   # in a bundle: everything to install, so that no network is needed
 
 # PyTorch's own index of builds without CUDA: 200 MB instead of 3 GB where there is no NVIDIA GPU.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -54,6 +58,7 @@ DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpac
 
 LAB = ("notebook",)
 TESTS = ("notebook", "test", "book")
+BOOK = ("notebook", "book")
 BENCHMARKS = ("bench", "notebook", "test", "book")
 
 
@@ -287,7 +292,23 @@ def pip_install(*what):
     if os.path.exists(PIP_LOG):
         os.remove(PIP_LOG)
     pins = os.path.join(ROOT, "constraints.txt")
-    return run([PYTHON, "-m", "pip", "--log", PIP_LOG, "install", "-c", pins] + list(what))
+    source = ["--no-index", "--find-links", WHEELS] if in_a_bundle() else []
+    return run([PYTHON, "-m", "pip", "--log", PIP_LOG, "install", "-c", pins] + source + list(what))
+
+
+def in_a_bundle():
+    """Whether this is a folder made by "run.py bundle". Raises Problem where its wheels are for another computer."""
+    try:
+        with open(os.path.join(WHEELS, "made-for.json"), encoding="utf-8") as file:
+            fits = json.load(file)
+    except FileNotFoundError:
+        return False
+    here = {"python": "{}.{}".format(*sys.version_info[:2]), "system": sysconfig.get_platform()}
+    if fits != here:
+        raise Problem("The packages in {} are for Python {python} on {system}, and this is Python {} on {}.\n"
+                      "Install that Python, or make a bundle on a computer like this one; with a network, delete the folder\n"
+                      "wheels and run the same command again.".format(WHEELS, here["python"], here["system"], **fits))
+    return True
 
 
 def pip_complaints():
@@ -322,7 +343,9 @@ def has_nvidia_gpu():
 
 def install_cpu_torch():
     """The usual index has PyTorch for Linux with CUDA, 3 GB of it. Without an NVIDIA GPU, try PyTorch's own first."""
-    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "aarch64") or has_nvidia_gpu():
+    if in_a_bundle() or has_nvidia_gpu():
+        return
+    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "aarch64"):
         return
     there = output_of(PYTHON, "-c", "from importlib.metadata import version; print(version('torch'))")
     if there and there.split("+")[0] == pinned("torch"):
@@ -468,7 +491,17 @@ def student(arguments):
     return run([PYTHON, "-m", "minigpt.classroom.student"] + arguments)
 
 
-COMMANDS = {"lab": lab, "test": test, "setup": setup, "bench": bench, "student": student}
+def book(arguments):
+    set_up(BOOK)
+    return run([PYTHON, "-m", "tools.book"] + arguments)
+
+
+def bundle(arguments):
+    set_up(LAB)
+    return run([PYTHON, "-m", "tools.bundle"] + arguments)
+
+
+COMMANDS = {"lab": lab, "test": test, "setup": setup, "bench": bench, "student": student, "book": book, "bundle": bundle}
 
 
 def stop(signal_number, frame):
