@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 from minigpt import corpus, files, presets
-from minigpt.gpt import GPT
+from minigpt.gpt import GPT, SIZES
 from minigpt.model import POSITIONS
-from minigpt.progress import stop_request, with_progress_bar
+from minigpt.progress import stop_request, until_stopped
 from minigpt.tokenizer import METHODS
-from minigpt.training import TrainingDiverged, TrainingState, training_loop
+from minigpt.training import training_loop
+from minigpt.training_state import TrainingDiverged, TrainingState
 
 RUN_KIND = "minigpt training run"
-SIZE = ("vocab_size", "method", "d_model", "n_heads", "n_layers", "d_ff", "context_length", "dropout", "positions", "tied")
 RECIPE = ("batch_size", "learning_rate", "label_smoothing")
 
 
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     budget = train.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, help="train for so many steps")
     budget.add_argument("--seconds", type=float, help="train for so many seconds")
-    for name in SIZE + RECIPE:
+    for name in SIZES + RECIPE:
         choices = {"method": METHODS, "positions": POSITIONS}.get(name)
         kind = str if choices else float if name in ("dropout", "learning_rate", "label_smoothing") else int
         how = {"action": argparse.BooleanOptionalAction} if name == "tied" else {"type": kind, "choices": choices}
@@ -93,7 +93,7 @@ def _train(options) -> int:
     if options.save_every < 1:
         raise ValueError(f"--save-every must be at least 1, not {options.save_every}")
     recipe = presets.recipe(options.preset, *(getattr(options, name) for name in RECIPE))
-    size = {name: getattr(options, name) for name in SIZE}
+    size = {name: getattr(options, name) for name in SIZES}
     gpt = GPT.from_files(options.texts, preset=options.preset, seed=options.seed, device=options.device, **size)
     settings["text"] = hashlib.sha256(gpt.training_text.ids).hexdigest()
     state = TrainingState(gpt.model, recipe, options.seed)
@@ -105,12 +105,10 @@ def _train(options) -> int:
     validation_loss = None
     try:
         with stop_request() as stop:
-            for report in with_progress_bar(loop):
+            for report in until_stopped(loop, stop):
                 validation_loss = report.validation_loss or validation_loss
                 if stop or report.step % options.save_every == 0:
                     files.save_tensors(run_file, RUN_KIND, state.tensors(), {"settings": json.dumps(settings)})
-                if stop:
-                    break
     except TrainingDiverged:
         if state.good[0] > 0:
             gpt.save(options.out, half=options.half)
@@ -131,7 +129,7 @@ def _settings(options) -> dict:
     budget = {"steps": options.steps, "seconds": options.seconds}
     if budget == {"steps": None, "seconds": None}:
         budget |= presets.preset(options.preset).budget
-    names = ("preset", "evaluations", "seed", *SIZE, *RECIPE)
+    names = ("preset", "evaluations", "seed", *SIZES, *RECIPE)
     return budget | {name: getattr(options, name) for name in names}
 
 

@@ -1,8 +1,9 @@
 """Files that are written whole or not at all, and that notice when they have been damaged.
 
-`GPT` keeps a model here, `minigpt train --resume` a training run. The format is safetensors (numbers and strings, nothing
-that could be executed), with two additions in its metadata: what kind of file it is, and a SHA-256 over every byte of
-it, so that a single flipped bit is an error and not a slightly different model.
+`GPT` keeps a model here, `minigpt train --resume` a training run. The format is safetensors
+(numbers and strings, nothing that could be executed), with two additions in its metadata: what kind
+of file it is, and a SHA-256 over every byte of it, so that a single flipped bit is an error and not
+a slightly different model.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ ABANDONED = 60        # seconds after which an unfinished file is one whose writ
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-    """Write `content` to `path`, so that at every moment the old file or the new one is there, whole.
+    """Write `content` to `path`, so that at every moment the old file or the new one is there,
+    whole.
 
     Raises OSError naming the file when it cannot be written; the old one is then untouched.
     """
@@ -37,7 +39,7 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())      # mkstemp's files are for their owner alone; this one is an ordinary file
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's files are for their owner alone; this one is an ordinary file
         os.replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
@@ -50,7 +52,9 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Delete what killed processes have left of their attempts to write `path`, so that it does not pile up."""
+    """Delete what killed processes have left of their attempts to write `path`, so that it does not
+    pile up.
+    """
     for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
         with contextlib.suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > ABANDONED:
@@ -64,9 +68,11 @@ def _umask() -> int:
 
 
 def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and strings to a safetensors file of our own `kind`, atomically, with a checksum.
+    """Write tensors and strings to a safetensors file of our own `kind`, atomically, with a
+    checksum.
 
-    Equal tensors and strings make equal files, byte for byte. Raises OSError naming the file when it cannot be written.
+    Equal tensors and strings make equal files, byte for byte. Raises OSError naming the file when
+    it cannot be written.
     """
     metadata = metadata | {"format": kind, "format_version": FORMAT_VERSION, "sha256": BLANK}
     content = _in_order(safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -78,8 +84,8 @@ def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor],
 def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a file that `save_tensors` wrote: its tensors and its strings.
 
-    Raises FileNotFoundError or another OSError where it cannot be read, ValueError naming the file and the reason where it
-    is damaged, of another kind, or of another format version.
+    Raises FileNotFoundError or another OSError where it cannot be read, ValueError naming the file
+    and the reason where it is damaged, of another kind, or of another format version.
     """
     path = Path(path)
     if not path.exists():
@@ -105,13 +111,17 @@ def _entry(checksum: str) -> bytes:
 
 
 def _header(content: bytes) -> tuple[dict, int]:
-    """The header of a safetensors file (8 bytes that give its length, then JSON), and where the tensors begin."""
+    """The header of a safetensors file (8 bytes that give its length, then JSON), and where the
+    tensors begin.
+    """
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), end
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with its strings sorted by name: the library writes them in an order left to chance."""
+    """The same safetensors file with its strings sorted by name: the library writes them in an
+    order left to chance.
+    """
     header, end = _header(content)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()

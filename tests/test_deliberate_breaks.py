@@ -11,7 +11,7 @@ import textwrap
 import pytest
 
 from minigpt import model, sampling, training
-from minigpt.attention import MultiHeadAttention
+from minigpt.self_attention import MultiHeadAttention
 from minigpt.classroom import checks
 from minigpt.model import FeedForward, GPTModel, TransformerBlock
 

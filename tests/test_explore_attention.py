@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minigpt import GPT
-from minigpt.attention import attention, causal_mask
+from minigpt.self_attention import attention, causal_mask
 from minigpt.classroom import (
     attention_explorer,
     cost_explorer,

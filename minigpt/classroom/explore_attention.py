@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from minigpt import GPT
-from minigpt.attention import causal_mask, rotate
+from minigpt.self_attention import causal_mask, rotate
 from minigpt.classroom.plots import (
     BLACK,
     BLUE,

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from checks_bank.register import right, wrong
-from minigpt.attention import attention, causal_mask
+from minigpt.self_attention import attention, causal_mask
 from minigpt.classroom.checks import (
     check_attention,
     check_average,
