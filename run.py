@@ -389,9 +389,15 @@ def set_up(extras):
     if not os.access(ROOT, os.W_OK):
         raise Problem("The folder {} can't be written to. Copy it to where you may write (your home folder) and run "
                       "there.".format(ROOT))
+    if in_a_bundle():
+        if not set(extras) <= set(LAB):
+            raise Problem("This folder was made by \"run.py bundle\", and holds what the lab needs: the command {} needs more.\n"
+                          "With a network, delete the folder wheels and run the same command again.".format(sys.argv[1]))
+        say("Setting minigpt up in the folder .venv, from the packages in {}, without a network.".format(WHEELS))
+    else:
+        say("Setting minigpt up in the folder .venv. The first time this downloads 300 to 500 MB: about 2 minutes on a\n"
+            "fast network, 10 on a slow one. Ctrl-C stops it, and the same command goes on from there.")
     extras = sorted(have.union(extras))
-    say("Setting minigpt up in the folder .venv. The first time this downloads 300 to 500 MB: about 2 minutes on a\n"
-        "fast network, 10 on a slow one. Ctrl-C stops it, and the same command goes on from there.")
     start = time.time()
     make_environment()
     clear_torn_packages()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from small import MUON, T, a_model, run
 
 from minigpt.batches import epoch_batch, random_batch
-from small import MUON, T, a_model, run
 
 
 def as_memmap(ids, folder):

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import MUON, SIXTEEN_BITS, a_model, a_text, processor_has, run
 
 from minigpt import device, muon
 from minigpt.training import evaluate, training_loop
 from minigpt.training_state import TrainingState
-from small import MUON, SIXTEEN_BITS, a_model, a_text, processor_has, run
 
 
 @pytest.mark.parametrize("asked, able, expected", [

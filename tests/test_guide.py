@@ -59,7 +59,7 @@ def the_class_sees_or_hears_something_in_every_row(lesson) -> list[str]:
 def every_question_for_the_class_has_its_answer(lesson) -> list[str]:
     complaints = []
     for cell in lesson.questions:
-        block = re.search(rf"<!-- made: ask {cell} -->(?:(?!<!-- ).)*<!-- end -->\n\n\*Answer\.\* \w", lesson.text, re.S)
+        block = re.search(rf"<!-- made: ask {cell} -->(?:(?!<!-- ).)*<!-- end -->\n\n\*Answer\.\* \S", lesson.text, re.S)
         complaints += [] if block else [f"{cell}: no answer"]
     asked = re.findall(r"<!-- made: ask ([\w-]+) -->", lesson.text)
     return complaints + [f"{cell}: no such question" for cell in asked if cell not in lesson.questions]

@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from minigpt import FeedForward, GPTConfig, GPTModel, TransformerBlock
-from minigpt.self_attention import KeyValueCache
 from minigpt.model import evaluating, is_a_model
 
 SMALL = {"vocab_size": 50, "context_length": 8, "d_model": 16, "n_heads": 4, "n_layers": 2, "d_ff": 24}
@@ -45,7 +44,7 @@ def test_a_configuration_does_not_change():
         GPTConfig().d_model = 5
 
 
-@pytest.mark.parametrize("size", [{"vocab_size": 1}, {"context_length": 1}, {"d_model": 1, "n_heads": 1}, 
+@pytest.mark.parametrize("size", [{"vocab_size": 1}, {"context_length": 1}, {"d_model": 1, "n_heads": 1},
                                   {"d_ff": 0}, {"dropout": 0.99}, {"dropout": 0}, {"vocab_size": 1 << 20},
                                   {"context_length": 1 << 16}, {"d_model": 1 << 14, "n_heads": 1 << 14}, {"n_layers": 1000},
                                   {"d_ff": 1 << 16}])
@@ -53,7 +52,7 @@ def test_the_smallest_and_the_largest_sizes_are_allowed(size):
     GPTConfig(**size)
 
 
-@pytest.mark.parametrize("size", [{"vocab_size": 1}, {"context_length": 1}, {"d_model": 1, "n_heads": 1}, 
+@pytest.mark.parametrize("size", [{"vocab_size": 1}, {"context_length": 1}, {"d_model": 1, "n_heads": 1},
                                   {"d_ff": 0}])
 def test_the_smallest_models_work(size):
     model = make(**size)

@@ -4,11 +4,11 @@ import types
 
 import pytest
 import torch
+from small import ADAM, a_model, a_text, run
 
 from minigpt import pace, training
-from minigpt.training import evaluate, learning_rate, training_loop
+from minigpt.training import training_loop
 from minigpt.training_state import TrainingState
-from small import ADAM, a_model, a_text, run
 
 
 @pytest.mark.parametrize("steps, evaluations, at", [

@@ -11,6 +11,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from small import ADAM, T, a_model, a_text, run, same, weights_of
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,7 +22,6 @@ from minigpt.batches import TokenizedText, epoch_batch, random_batch
 from minigpt.sampling import generate_ids, next_token_probs
 from minigpt.training import evaluate, learning_rate, training_loop
 from minigpt.training_state import TrainingState
-from small import ADAM, T, a_model, a_text, run, same, weights_of
 
 TEXT = "It is a truth universally acknowledged. " * 30
 SIZE = {"vocab_size": 270, "method": "bpe", "context_length": 12, "d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 20,

@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small import ADAM, MUON, T, V, a_model, a_text, run, same, weights_of
 from torch.nn import functional as F
 
 from minigpt import batches, training, training_state
 from minigpt.batches import TokenizedText, random_batch
 from minigpt.self_attention import MultiHeadAttention
-from minigpt.training import Report, evaluate, learning_rate, training_loop
+from minigpt.training import evaluate, learning_rate, training_loop
 from minigpt.training_state import TrainingState
-from small import ADAM, MUON, T, V, a_model, a_text, run, same, weights_of
-
 
 # The learning rate -----------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import ADAM, MUON, SIXTEEN_BITS, a_model, a_text, copies, processor_has, run, same, weights_of
 from torch.nn import functional as F
 
-from minigpt import muon, training
-from minigpt.training import evaluate, learning_rate, training_loop
+from minigpt import training
+from minigpt.training import evaluate, training_loop
 from minigpt.training_state import CHECK_EVERY, TrainingDiverged, TrainingState
-from small import ADAM, MUON, SIXTEEN_BITS, a_model, a_text, copies, processor_has, run, same, weights_of
 
 
 @pytest.mark.parametrize("n_layers, d_ff, n_matrices", [(1, 0, 2), (2, 48, 8)])

@@ -35,15 +35,21 @@ CONTENTS = """
 :hidden:
 :caption: Teach with it
 
-docs/teaching/README
+%(guide)s
 docs/deploy
+```
+
+```{toctree}
+:hidden:
+:caption: The package
+
+%(reference)s
 ```
 
 ```{toctree}
 :hidden:
 :caption: Look things up
 
-reference/index
 docs/model_card
 data/README
 benchmarks/README
@@ -67,11 +73,19 @@ def gather(source: Path) -> None:
     (source / "notebooks").mkdir()
     for notebook in notebooks:
         nbformat.write(folded(nbformat.read(notebook, as_version=4)), source / "notebooks" / notebook.name)
-    contents = CONTENTS % {"notebooks": "\n".join(f"notebooks/{notebook.stem}" for notebook in notebooks)}
+    contents = CONTENTS % {
+        "notebooks": "\n".join(f"notebooks/{notebook.stem}" for notebook in notebooks),
+        "guide": "\n".join(f"docs/teaching/{page}" for page in guide_pages()),
+        "reference": "\n".join(f"reference/{name}" for name in write_reference(source / "reference"))}
     (source / "index.md").write_text((ROOT / "README.md").read_text(encoding="utf-8") + contents, encoding="utf-8")
     for page in source.rglob("*.md"):
         page.write_text(to_the_first_page(page.read_text(encoding="utf-8")), encoding="utf-8")
-    write_reference(source / "reference")
+
+
+def guide_pages() -> list[str]:
+    """The pages of the teacher's guide, the first one first, then the lessons, then the others."""
+    names = [path.stem for path in (ROOT / "docs" / "teaching").glob("*.md")]
+    return sorted(names, key=lambda name: (name != "README", not name[0].isdigit(), name))
 
 
 def folded(notebook):
@@ -87,17 +101,14 @@ def to_the_first_page(text: str) -> str:
     return re.sub(r"\]\(((?:\.\./)*)README\.md(#[\w-]*)?\)", r"](\1index.md\2)", text)
 
 
-def write_reference(folder: Path) -> None:
-    """A page for each module of the core, and a list of them; the words are the modules' own."""
+def write_reference(folder: Path) -> list[str]:
+    """A page for each module of the core; the words are the modules' own. Returns their names."""
     folder.mkdir()
     names = [module.name for module in pkgutil.iter_modules(minigpt.__path__) if not module.ispkg and module.name[0] != "_"]
     for name in names:
         title = f"minigpt.{name}"
         (folder / f"{name}.rst").write_text(f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n", encoding="utf-8")
-    (folder / "index.rst").write_text(
-        "The package\n===========\n\nA page for each file of ``minigpt``, from its docstrings. Public names come from "
-        "``minigpt`` itself: ``from minigpt import GPT, Tokenizer``.\n\n.. toctree::\n   :maxdepth: 1\n\n"
-        + "".join(f"   {name}\n" for name in names), encoding="utf-8")
+    return names
 
 
 def build(out: Path) -> int:

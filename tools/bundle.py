@@ -78,8 +78,8 @@ def main(arguments: list[str]) -> int:
         return 1
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     fits = made_for()
-    print(f"The bundle is in {out} ({size / 1e6:.0f} MB). It fits {fits['system']} with Python {fits['python']}: copy the folder\n"
-          "there, and run in it: python3 run.py lab")
+    print(f"The bundle is in {out} ({size / 1e6:.0f} MB). It fits {fits['system']} with Python {fits['python']}: copy the\n"
+          "folder there, and run in it: python3 run.py lab")
     return 0
 
 

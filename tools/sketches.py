@@ -94,9 +94,9 @@ def heads() -> Picture:
     axes.text(2.2, 2.5, "channels →", ha="center")
     axes.text(0.2, 1.6, "tokens ↓", ha="right", va="center", rotation=90)
     shown = [numbers[:, head].tolist() for head in range(n_heads)]
-    return Picture(figure, f"On the left a table of {tokens} tokens and {channels} channels, cut in the middle. Arrows lead to two "
-                   f"smaller tables. Head 0 has {shown[0][0]} and below it {shown[0][1]}; head 1 has {shown[1][0]} and below it "
-                   f"{shown[1][1]}: all tokens, and a block of neighbouring channels each.")
+    return Picture(figure, f"On the left a table of {tokens} tokens and {channels} channels, cut in the middle. Arrows lead to "
+                   f"two smaller tables. Head 0 has {shown[0][0]} and below it {shown[0][1]}; head 1 has {shown[1][0]} and below "
+                   f"it {shown[1][1]}: all tokens, and a block of neighbouring channels each.")
 
 
 def surprise() -> Picture:
