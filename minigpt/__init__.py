@@ -21,5 +21,5 @@ from minigpt.self_attention import MultiHeadAttention, attention, causal_mask  #
 from minigpt.tokenizer import Tokenizer  # noqa: E402
 
 __version__ = "0.2.0"
-__all__ = ["GPT", "FeedForward", "GPTConfig", "GPTModel", "MultiHeadAttention", "Tokenizer", "TransformerBlock",
-           "attention", "causal_mask"]
+__all__ = ["GPT", "FeedForward", "GPTConfig", "GPTModel", "MultiHeadAttention", "Tokenizer",
+           "TransformerBlock", "attention", "causal_mask"]

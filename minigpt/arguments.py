@@ -46,7 +46,7 @@ def takes(*relations: Callable[[dict], None], **guards: Guard) -> Callable:
             try:
                 given = signature.bind(*positional, **named)
             except TypeError:
-                return function(*positional, **named)  # one too many, or one missing: Python's own words for it
+                return function(*positional, **named)   # one too few or many: Python's own words
             for name in given.arguments.keys() & guards:
                 given.arguments[name] = guards[name](name, given.arguments[name])
             if relations:
@@ -71,7 +71,8 @@ def integer(low: int | None = None, high: int | None = None, *, optional: bool =
         if optional and value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, Integral):
-            raise TypeError(f"{name} must be a whole number{' or None' if optional else ''}, not {shown(value)}")
+            raise TypeError(f"{name} must be a whole number{' or None' if optional else ''}, "
+                            f"not {shown(value)}")
         if (low is not None and value < low) or (high is not None and value > high):
             raise ValueError(f"{name} must be {_limits(low, high)}, not {shown(value)}")
         return int(value)
@@ -87,7 +88,8 @@ def number(low: float | None = None, high: float | None = None, *, open_low: boo
         if optional and value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{name} must be a number{' or None' if optional else ''}, not {shown(value)}")
+            raise TypeError(f"{name} must be a number{' or None' if optional else ''}, "
+                            f"not {shown(value)}")
         try:
             value = float(value)
         except OverflowError:                               # a whole number of more than 308 digits
@@ -113,7 +115,8 @@ def choice(allowed, *, optional: bool = False) -> Guard:
         if optional and value is None:
             return None
         if not isinstance(value, str) or value not in tuple(allowed):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {shown(value)}")
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, "
+                             f"not {shown(value)}")
         return value
     return guard
 

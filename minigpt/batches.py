@@ -17,15 +17,18 @@ from torch import Tensor
 from minigpt.arguments import TRAINING_SEED, instance, integer, shown, takes
 from minigpt.tokenizer import Tokenizer
 
-START = "\n"  # what a text is taken to follow: the first token of a text too needs one to be predicted from
+START = "\n"    # what a text is taken to follow: its first token too is predicted from one before
 
 
 def token_ids(name, value) -> np.ndarray | Tensor:
     """A guard: (N,) whole numbers, as a tensor or an array."""
-    whole = (isinstance(value, np.ndarray) and value.dtype.kind in "iu"
-             or isinstance(value, Tensor) and not value.is_floating_point() and value.dtype != torch.bool)
+    if isinstance(value, Tensor):
+        whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    else:
+        whole = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
     if not whole or value.ndim != 1:
-        raise TypeError(f"{name} must be a tensor or array of whole numbers in one dimension, not {shown(value)}")
+        raise TypeError(f"{name} must be a tensor or array of whole numbers in one dimension, "
+                        f"not {shown(value)}")
     return value
 
 
@@ -66,8 +69,8 @@ def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | Non
 def check_length(ids, context_length: int) -> None:
     """Raise ValueError unless there is one window, and a token that follows it."""
     if len(ids) <= context_length:
-        raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} tokens, not {len(ids)}: "
-                         "take a longer text or a shorter context")
+        raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} "
+                         f"tokens, not {len(ids)}: take a longer text or a shorter context")
 
 
 def _one_window(given: dict) -> None:
@@ -89,8 +92,10 @@ def random_batch(ids, context_length: int, batch_size: int, generator: torch.Gen
     return _windows(ids, starts, context_length)
 
 
-@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=integer(1), step=integer(0), seed=TRAINING_SEED)
-def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=integer(1),
+       step=integer(0), seed=TRAINING_SEED)
+def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int = 0
+                ) -> tuple[Tensor, Tensor]:
     """The batch of one `step` of a run in which every window of `ids` (N,) comes once before any
     comes again.
 
@@ -102,7 +107,8 @@ def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int 
     n_windows = max(1, spare // context_length)    # that fit behind any offset below context_length
     first = step * batch_size
     epochs = range(first // n_windows, (first + batch_size - 1) // n_windows + 1)
-    starts = torch.cat([_epoch(len(ids) - 1, context_length, n_windows, seed, epoch) for epoch in epochs])
+    starts = torch.cat([_epoch(len(ids) - 1, context_length, n_windows, seed, epoch)
+                        for epoch in epochs])                       # (windows of those epochs,)
     return _windows(ids, starts[first % n_windows:][:batch_size], context_length)
 
 

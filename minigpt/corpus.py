@@ -60,7 +60,9 @@ NOT_PLAIN_TEXT = [
 
 
 def data_folder() -> Path:
-    """The folder `data/` of the repository. Raises FileNotFoundError where the package was installed without it."""
+    """The folder `data/` of the repository. Raises FileNotFoundError where the package was
+    installed without it.
+    """
     folder = Path(__file__).resolve().parent.parent / "data"
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} with the texts is missing: clone the repository and install "
@@ -138,6 +140,15 @@ def read_chunks(source: str | os.PathLike, start: int = 0, stop: int | None = No
             if wanted:
                 yield wanted
             position += len(chunk)
+
+
+@takes(text=arguments.text)
+def normalise(text: str) -> str:
+    """A text as `read_text` would give it: without a byte order mark, each line ending in "\\n".
+
+    What a person has read from a file without thinking of either is then the same text.
+    """
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _check_beginning(path: Path) -> None:

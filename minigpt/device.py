@@ -17,16 +17,18 @@ def find_device(name: str) -> torch.device:
     """"cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. ValueError for one
     that is not.
     """
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()),
+             "cpu": 1}
     if name == "auto":
         name = next(kind for kind, count in there.items() if count)
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'mps', not {shown(name)}") from None
+        raise ValueError("device must be 'auto', 'cpu', 'cuda' or 'mps', "
+                         f"not {shown(name)}") from None
     if (device.index or 0) >= there.get(device.type, 0):
-        raise ValueError(f"device must be one that this machine has ({', '.join(k for k, v in there.items() if v)}), "
-                         f"not {shown(name)}")
+        has = ", ".join(kind for kind, count in there.items() if count)
+        raise ValueError(f"device must be one that this machine has ({has}), not {shown(name)}")
     return device
 
 

@@ -30,33 +30,36 @@ from minigpt.arguments import (
 from minigpt.batches import START, TokenizedText, tokenize
 from minigpt.device import find_device
 from minigpt.model import GPTConfig, GPTModel, evaluating
-from minigpt.progress import History, stop_request, until_stopped
+from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
 from minigpt.sampling import SETTINGS, generate_ids, next_token_probs
 from minigpt.tokenizer import Tokenizer
 from minigpt.training import Report, evaluate, training_loop
 from minigpt.training_state import TrainingState
 
 KIND = "minigpt model"
-SIZES = ("vocab_size", "method", *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
+SIZES = ("vocab_size", "method",
+         *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
+Pieces = Callable[[], Iterable[str]]        # a text that can be read again, and each time in pieces
 
 
 def _device(name, value) -> torch.device:
     return find_device(value)
 
 
-def _books(name, value) -> Sequence[str]:
+def _books(name, value) -> list[str]:
     """A guard: `value`, one text or several, as a list of texts of at least one character."""
     if isinstance(value, bytes) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a str or a list of them, not {shown(value)}")
     books = [value] if isinstance(value, str) else value
     if not books or not all([text(name, book) for book in books]):
         raise ValueError(f"{name} must have at least one character, not {shown(value)}")
-    return books
+    return [corpus.normalise(book) for book in books]
 
 
 def _sources(name, value) -> Sequence[str | os.PathLike]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not value:
-        raise TypeError(f"{name} must be a list of files (for one file, a list of one), not {shown(value)}")
+        raise TypeError(f"{name} must be a list of files (for one file, a list of one), "
+                        f"not {shown(value)}")
     return value
 
 
@@ -65,93 +68,97 @@ class GPT:
 
     @takes(tokenizer=instance(Tokenizer), model=instance(GPTModel))
     def __init__(self, tokenizer: Tokenizer, model: GPTModel):
-        """Raises ValueError where the model has more or fewer tokens than the tokenizer: nobody
-        could read what it says.
-        """
+        """Raises ValueError where the model has not as many tokens as the tokenizer."""
         if model.config.vocab_size != tokenizer.vocab_size:
-            raise ValueError(f"the model's vocab_size must be the tokenizer's, {tokenizer.vocab_size}, "
-                             f"not {model.config.vocab_size}")
+            raise ValueError(f"the model's vocab_size must be the tokenizer's, "
+                             f"{tokenizer.vocab_size}, not {model.config.vocab_size}")
         self.tokenizer, self.model = tokenizer, model
         self.training_text: TokenizedText | None = None
         self.validation_text: TokenizedText | None = None
-        self.run: TrainingState | None = None  # the latest on this text: the next one reads on behind it
+        self.run: TrainingState | None = None       # the latest: the next reads on behind it
 
     # ---- making one ------------------------------------------------------------------------------
 
     @classmethod
-    @takes(text=_books, seed=TRAINING_SEED, device=_device)
-    def from_text(cls, text: str | Sequence[str], vocab_size: int | None = None, method: str | None = None, *,
-                  preset: str = "classroom", seed: int = 0, device: str = "cpu", **size) -> "GPT":
-        """An untrained GPT for a text, or for several books: the vocabulary is chosen, the weights
-        are random.
+    @takes(text=_books, seed=TRAINING_SEED, device=_device, progress=flag)
+    def from_text(cls, text: str | Sequence[str], vocab_size: int | None = None,
+                  method: str | None = None, *, preset: str = "classroom", seed: int = 0,
+                  device: str = "cpu", progress: bool = False, **size) -> "GPT":
+        """An untrained GPT for a text, or for several books: chosen vocabulary, random weights.
 
         The last 10 % of each book is held out, for the validation loss alone: the tokenizer does
         not see it either. Sizes (d_model, n_heads, …) are those of `GPTConfig`, and what is not
-        given is the preset's. Raises TypeError or ValueError naming the argument.
+        given is the preset's. `progress` shows bars, for a text that takes a while. Raises
+        TypeError or ValueError naming the argument.
         """
-        training, held_out = corpus.split([corpus.normalise(book) for book in text])
-        return cls._from_parts(lambda: training, lambda: held_out, preset, seed, device, vocab_size=vocab_size,
-                               method=method, **size)
+        training, held_out = corpus.split(text)
+        return cls._from_pieces(lambda: training, lambda: held_out, preset, seed, device, progress,
+                                vocab_size=vocab_size, method=method, **size)
 
     @classmethod
-    @takes(sources=_sources, seed=TRAINING_SEED, device=_device)
-    def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom", seed: int = 0,
-                   device: str = "cpu", **size) -> "GPT":
-        """The same for files (or names of texts that ship) of any length: none is read into memory
-        as a whole.
-        """
+    @takes(sources=_sources, seed=TRAINING_SEED, device=_device, progress=flag)
+    def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom",
+                   seed: int = 0, device: str = "cpu", progress: bool = False, **size) -> "GPT":
+        """The same for files (or names of texts that ship), none of which is read as a whole."""
         cuts = [(source, corpus.split_position(source)) for source in sources]
-        return cls._from_parts(
-            lambda: (piece for source, cut in cuts for piece in corpus.read_chunks(source, stop=cut)),
-            lambda: (piece for source, cut in cuts for piece in corpus.read_chunks(source, start=cut)),
-            preset, seed, device, **size)
+
+        def training():
+            return (piece for source, cut in cuts for piece in corpus.read_chunks(source, stop=cut))
+
+        def held_out():
+            return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
+
+        return cls._from_pieces(training, held_out, preset, seed, device, progress, **size)
 
     @classmethod
-    def _from_parts(cls, training: Callable[[], Iterable[str]], held_out: Callable[[], Iterable[str]], preset: str,
-                    seed: int, device: torch.device, **size) -> "GPT":
-        size = presets.preset(preset).size | {name: value for name, value in size.items() if value is not None}
+    def _from_pieces(cls, training: Pieces, held_out: Pieces, preset: str, seed: int,
+                     device: torch.device, progress: bool, **size) -> "GPT":
+        given = {name: value for name, value in size.items() if value is not None}
+        size = presets.preset(preset).size | given
         vocab_size, method = size.pop("vocab_size"), size.pop("method")
-        config = GPTConfig(**size)                # a size that cannot be is refused before the work
-        tokenizer = Tokenizer.train(training(), vocab_size, method)
+        config = GPTConfig(**size)              # a size that cannot be is refused before the work
+        show = shown_bar if progress else without_bar
+        tokenizer = Tokenizer.train(show(training(), "reading"), vocab_size, method,
+                                    progress=lambda merges, n: show(merges, "merges", n))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = GPTModel(replace(config, vocab_size=tokenizer.vocab_size))
         gpt = cls(tokenizer, model.to(device))
-        gpt.training_text = tokenize(tokenizer, training())
+        gpt.training_text = tokenize(tokenizer, show(training(), "tokenizing"))
         gpt.validation_text = tokenize(tokenizer, held_out())
         return gpt
 
     @classmethod
     def pretrained(cls) -> "GPT":
-        """The model that ships in `data/`: trained on three novels by Jane Austen, but for the end
-        of the last.
+        """The model that ships in `data/`: it has read Jane Austen, but for the end of Persuasion.
         """
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
     # ---- training --------------------------------------------------------------------------------
 
-    @takes(text=_books, evaluations=integer(1), seed=TRAINING_SEED, steps=integer(1, optional=True),
-           seconds=number(0, open_low=True, optional=True))
+    @takes(text=_books, evaluations=integer(1), seed=TRAINING_SEED,
+           steps=integer(1, optional=True), seconds=number(0, open_low=True, optional=True))
     def training_loop(self, *, steps: int | None = None, seconds: float | None = None,
-                      text: str | Sequence[str] | None = None, preset: str = "classroom", batch_size: int | None = None,
-                      learning_rate: float | None = None, label_smoothing: float | None = None, seed: int = 0,
+                      text: str | Sequence[str] | None = None, preset: str = "classroom",
+                      batch_size: int | None = None, learning_rate: float | None = None,
+                      label_smoothing: float | None = None, seed: int = 0,
                       evaluations: int = 4) -> Iterator[Report]:
-        """Train step by step: a generator of reports, one a step. `train` is the same in one go,
-        and explains it.
-        """
+        """Train step by step: a generator of reports, one a step. `train` explains it."""
         if text is not None:
-            training, held_out = corpus.split([corpus.normalise(book) for book in text])
-            self.training_text, self.validation_text = (tokenize(self.tokenizer, part) for part in (training, held_out))
+            self.training_text, self.validation_text = (tokenize(self.tokenizer, part)
+                                                        for part in corpus.split(text))
             self.run = None
         if self.training_text is None:
-            raise ValueError("text must be given: this GPT was loaded, and a file holds no training text")
+            raise ValueError("text must be given: this GPT was loaded, and a file holds no "
+                             "training text")
         if steps is None and seconds is None:
-            steps, seconds = (presets.preset(preset).budget.get(name) for name in ("steps", "seconds"))
+            budget = presets.preset(preset).budget
+            steps, seconds = budget.get("steps"), budget.get("seconds")
         recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing)
         batches_before = math.ceil(self.run.windows_read / recipe.batch_size) if self.run else 0
         state = TrainingState(self.model, recipe, seed, batches_before)
-        loop = training_loop(state, self.training_text, self.validation_text, steps=steps, seconds=seconds,
-                             evaluations=evaluations)
+        loop = training_loop(state, self.training_text, self.validation_text, steps=steps,
+                             seconds=seconds, evaluations=evaluations)
         self.run = state
         return loop
 
@@ -163,51 +170,57 @@ class GPT:
         ("classroom" or "reference"); batch_size, learning_rate, label_smoothing (in place of the
         preset's); seed; evaluations (how often the validation loss is measured). An interrupt
         (Ctrl-C, or the notebook's stop button) ends training between two steps, keeps the model so
-        far, and sets `interrupted`. Train again to go on: the text is read on from where the last
-        training stopped, while the learning rate has a schedule of its own in each, warming up and
-        decaying anew. The last digits of the losses depend on the number of threads
-        (`torch.set_num_threads`): sums are added up in another order. Raises TypeError or
-        ValueError for a bad argument, TrainingDiverged where the loss is no longer finite, with the
-        model back at its last good step.
+        far, and sets `interrupted`.
+
+        Train again to go on: the text is read on from where the last training stopped. The learning
+        rate has a schedule of its own in each training: it warms up and decays anew, so one long
+        training ends lower than many short ones. The last digits of a loss depend on the number of
+        threads (`torch.set_num_threads`), since sums are then added up in another order. Raises
+        TypeError or ValueError for a bad argument, TrainingDiverged where the loss is no longer
+        finite, with the model back at its last good step.
         """
-        history = History()
+        loop, history = self.training_loop(steps=steps, **arguments), History()
+        if progress and self.run.batches_before:
+            print(f"Going on: {self.run.windows_read:,} windows of the text have been read. The "
+                  "learning rate warms up and decays anew.")
         with stop_request() as stop:
-            for report in until_stopped(self.training_loop(steps=steps, **arguments), stop, progress):
+            for report in until_stopped(loop, stop, progress):
                 history.add(report)
         return history
 
     @takes(text=nonempty_text)
     def evaluate(self, text: str) -> float:
-        """The loss on a text, in nats per UTF-8 byte, whatever the tokenizer: the lower, the better
-        it is predicted.
-        """
+        """The loss on a text, in nats per UTF-8 byte, whatever the tokenizer. Lower is better."""
         return evaluate(self.model, tokenize(self.tokenizer, [corpus.normalise(text)]))
 
     def adopt(self, other: "GPT") -> None:
-        """Become what `other` is: its tokenizer, its model, its texts and how far it has read them.
-        """
+        """Become what `other` is: its tokenizer, its model, its texts, how far it has read."""
         self.__dict__.update(vars(other))
 
     # ---- talking ---------------------------------------------------------------------------------
 
-    def generate(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None,
-                 top_p: float | None = None, seed: int | None = None) -> str:
-        """A continuation of `prompt`, without the prompt itself. Temperature 0 is greedy; equal
-        seeds, equal texts.
+    def generate(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8,
+                 top_k: int | None = None, top_p: float | None = None,
+                 seed: int | None = None) -> str:
+        """A continuation of `prompt`, without the prompt itself.
+
+        Temperature 0 is greedy. Equal seeds give equal texts; None draws a new one.
         """
         return "".join(self.stream(prompt, max_new_tokens, temperature, top_k, top_p, seed))
 
     @takes(prompt=text, max_new_tokens=integer(0), seed=SEED, **SETTINGS)
-    def stream(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None,
-               top_p: float | None = None, seed: int | None = None) -> Iterator[str]:
+    def stream(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8,
+               top_k: int | None = None, top_p: float | None = None,
+               seed: int | None = None) -> Iterator[str]:
         """The same text, piece by piece, as it is sampled. Stop listening to stop it.
 
         A character whose bytes have not all come is held back until they have; one that stays
         unfinished is left out.
         """
-        tokenizer = self.tokenizer          # live training may replace it, and the model, meanwhile
+        tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for i in generate_ids(self.model, self._ids(prompt), max_new_tokens, temperature, top_k, top_p, seed):
+        for i in generate_ids(self.model, self._ids(prompt), max_new_tokens, temperature, top_k,
+                              top_p, seed):
             if piece := decoder.decode(tokenizer.id_to_token(i)):
                 yield piece
 
@@ -215,21 +228,23 @@ class GPT:
     @torch.inference_mode()
     def next_token_probs(self, prompt: str = "", temperature: float = 1.0, top_k: int | None = None,
                          top_p: float | None = None) -> tuple[list[bytes], Tensor]:
-        """All tokens and their probabilities (V,) of coming next, most likely first (at temperature
-        0 too).
+        """All tokens, and their probabilities (V,) of coming next: the most likely first.
+
+        At temperature 0 too: all but one then have probability 0, in the order of their logits.
         """
-        tokenizer = self.tokenizer          # live training may replace it, and the model, meanwhile
+        tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
         with evaluating(self.model):
-            logits = self.model(self._last_ids(prompt))[:, -1]
-        probs = next_token_probs(logits, temperature, top_k, top_p)[0]
-        order = logits[0].argsort(descending=True, stable=True)  # at temperature 0 all but one have probability 0
+            logits = self.model(self._last_ids(prompt))[:, -1]                      # (1, V)
+        probs = next_token_probs(logits, temperature, top_k, top_p)[0]              # (V,)
+        order = logits[0].argsort(descending=True, stable=True)                     # (V,)
         return [tokenizer.id_to_token(i) for i in order.tolist()], probs[order].cpu()
 
     @takes(prompt=text)
     @torch.inference_mode()
     def attention_weights(self, prompt: str) -> Tensor:
-        """What each head looks at, reading `prompt` (its last context_length tokens): (n_layers,
-        n_heads, T, T).
+        """What each head looks at, reading `prompt`: (n_layers, n_heads, T, T).
+
+        T tokens: the last of the prompt, at most context_length of them.
         """
         with evaluating(self.model):
             return self.model.attention_weights(self._last_ids(prompt))[:, 0].cpu()
@@ -239,7 +254,8 @@ class GPT:
 
     def _last_ids(self, prompt: str) -> Tensor:
         """Those of the prompt's ids that fit into the context, (1, T)."""
-        return torch.tensor([self._ids(prompt)[-self.model.config.context_length:]], device=self.device)
+        ids = self._ids(prompt)[-self.model.config.context_length:]
+        return torch.tensor([ids], device=self.device)
 
     @property
     def device(self) -> torch.device:
@@ -253,13 +269,26 @@ class GPT:
         """Write weights, configuration and tokenizer to one safetensors file, atomically.
 
         `half` stores the weights in 16 bits: half the size, and a loss that differs in the fourth
-        decimal. Raises OSError naming the file; the file that was there is then unchanged.
+        decimal. Raises ValueError for weights that are not finite, or that `load` would not give
+        back; OSError naming the file. The file that was there is then unchanged.
         """
-        weights = {name: tensor.half() if half else tensor for name, tensor in self.model.state_dict().items()}
-        files.save_tensors(path, KIND, weights, self._metadata())
+        config, weights = self._plain()
+        _check_fit(config, weights)
+        _check_finite(weights)
+        if half:
+            weights = {name: tensor.half() for name, tensor in weights.items()}
+            _check_finite(weights, " in 16 bits, which hold at most 65504")
+        metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json()}
+        files.save_tensors(path, KIND, weights, metadata)
 
-    def _metadata(self) -> dict[str, str]:
-        return {"config": json.dumps(asdict(self.model.config)), "tokenizer": self.tokenizer.to_json()}
+    def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:
+        """Configuration and weights of what may be compiled, or have a head tied by hand."""
+        model = getattr(self.model, "_orig_mod", self.model)        # torch.compile wraps it
+        config, weights = model.config, model.state_dict()
+        if model.head is not None and model.head.weight is model.token_embedding.weight:
+            config = replace(config, tied=True)
+            del weights["head.weight"]
+        return config, weights
 
     @classmethod
     @takes(path=path, device=_device)
@@ -271,30 +300,34 @@ class GPT:
         """
         weights, metadata = files.load_tensors(path, KIND)
         try:
-            gpt = cls._described(weights, metadata)
+            config = GPTConfig(**json.loads(metadata["config"]))
+            tokenizer = Tokenizer.from_json(metadata["tokenizer"])
+            _check_fit(config, weights)
+            with torch.random.fork_rng(devices=[]):     # the first weights are random, for nobody
+                gpt = cls(tokenizer, GPTModel(config))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
         gpt.model.to(device).eval()
         return gpt
 
-    @classmethod
-    def _described(cls, weights: dict[str, Tensor], metadata: dict[str, str]) -> "GPT":
-        """A GPT for which the weights are the right ones, still with others. Raises an error that
-        says what is wrong.
-        """
-        config, tokenizer = GPTConfig(**json.loads(metadata["config"])), Tokenizer.from_json(metadata["tokenizer"])
-        wanted, found = sum(config.parameter_counts().values()), sum(tensor.numel() for tensor in weights.values())
-        if wanted > 2 * found + 1_000_000:         # refused before memory is taken for it
-            raise ValueError(f"its configuration asks for {wanted:,} numbers, and it holds {found:,}")
-        with torch.random.fork_rng(devices=[]):    # the first weights are random, and nobody's loss
-            gpt = cls(tokenizer, GPTModel(config))
-        wanted = {name: tuple(tensor.shape) for name, tensor in gpt.model.state_dict().items()}
-        found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
-            raise ValueError(f"{wrong[0]} should be {wanted.get(wrong[0], 'absent')} and is "
-                             f"{found.get(wrong[0], 'absent')}")
-        return gpt
-
     def __repr__(self) -> str:
-        return f"GPT({self.tokenizer!r}, {self.model.config!r}, {self.model.n_parameters:,} parameters)"
+        return (f"GPT({self.tokenizer!r}, {self.model.config!r}, "
+                f"{self.model.n_parameters:,} parameters)")
+
+
+def _check_fit(config: GPTConfig, weights: dict[str, Tensor]) -> None:
+    """Raise ValueError unless these are the weights of such a model. It takes no memory for one."""
+    with torch.device("meta"):
+        wanted = {name: tuple(p.shape) for name, p in GPTModel(config).state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
+        raise ValueError(f"{wrong[0]} should be {wanted.get(wrong[0], 'absent')} and is "
+                         f"{found.get(wrong[0], 'absent')}")
+
+
+def _check_finite(weights: dict[str, Tensor], advice: str = "") -> None:
+    """Raise ValueError for a model that could say nothing."""
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} has infinite or NaN numbers{advice}; nothing is saved")

@@ -21,9 +21,9 @@ from minigpt.self_attention import KeyValueCache, MultiHeadAttention, check_head
 POSITIONS = ("learned", "rotary")
 
 
-@takes(vocab_size=integer(1, 1 << 20), context_length=integer(1, 1 << 16), d_model=integer(1, 1 << 14),
-       n_heads=integer(1, 1 << 14), n_layers=integer(1, 1000), d_ff=integer(0, 1 << 16), dropout=number(0, 0.99),
-       positions=choice(POSITIONS), tied=flag)
+@takes(vocab_size=integer(1, 1 << 20), context_length=integer(1, 1 << 16),
+       d_model=integer(1, 1 << 14), n_heads=integer(1, 1 << 14), n_layers=integer(1, 1000),
+       d_ff=integer(0, 1 << 16), dropout=number(0, 0.99), positions=choice(POSITIONS), tied=flag)
 @dataclass(frozen=True)
 class GPTConfig:
     """The size of a model. The defaults are the reference's. Raises TypeError or ValueError for a
@@ -51,8 +51,8 @@ class GPTConfig:
     def __post_init__(self):
         check_heads(self.d_model, self.n_heads)
         if self.positions == "rotary" and self.d_model // self.n_heads % 2:
-            raise ValueError(f"positions can be 'rotary' with an even number of channels a head only, "
-                             f"not {self.d_model // self.n_heads}: change d_model or n_heads")
+            raise ValueError("positions can be 'rotary' with an even number of channels a head "
+                             f"only, not {self.d_model // self.n_heads}: change d_model or n_heads")
 
     def parameter_counts(self) -> dict[str, int]:
         """How many numbers each part of such a model learns, without making one."""
@@ -95,11 +95,13 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(config.d_model)
         self.attention = MultiHeadAttention(config.d_model, config.n_heads, config.dropout)
-        has_feed_forward = config.d_ff > 0              # without it, no norm is left waiting for it
-        self.norm2 = nn.LayerNorm(config.d_model) if has_feed_forward else None
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout) if has_feed_forward else None
+        self.norm2 = self.feed_forward = None                   # the one is there for the other
+        if config.d_ff:
+            self.norm2 = nn.LayerNorm(config.d_model)
+            self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, rotation: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None,
+                rotation: Tensor | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C). `cache` and `rotation` are the attention's."""
         return self._feed_forward(x + self.attention(self.norm1(x), cache, rotation))
 
@@ -124,11 +126,13 @@ class GPTModel(nn.Module):
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.context_length, config.d_model)
         else:
-            rotation = rotations(config.context_length, config.d_model // config.n_heads)  # (T, d_head / 2, 2)
+            rotation = rotations(config.context_length, config.d_model // config.n_heads)
         self.register_buffer("rotation", rotation, persistent=False)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
-        self.head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None
+        if not config.tied:
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.apply(_initialise)
 
     def forward(self, ids: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
@@ -165,12 +169,13 @@ class GPTModel(nn.Module):
         """What the blocks read, (B, T, C), and the places' rotation where positions are rotary."""
         end = start + ids.shape[1]
         if end > self.config.context_length:
-            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, not {end}")
+            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, "
+                             f"not {end}")
         try:
             tokens = self.token_embedding(ids)                           # (B, T, C)
         except IndexError:
-            raise ValueError(f"ids must be at least 0 and less than vocab_size = {self.config.vocab_size}, "
-                             f"not {ids.min()} to {ids.max()}") from None
+            raise ValueError("ids must be at least 0 and less than vocab_size = "
+                             f"{self.config.vocab_size}, not {ids.min()} to {ids.max()}") from None
         if self.position_embedding is None:
             return tokens, self.rotation[start:end]
         return tokens + self.position_embedding.weight[start:end], None  # (B, T, C) + (T, C)

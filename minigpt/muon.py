@@ -27,8 +27,10 @@ class Muon(torch.optim.Optimizer):
     `stacked`: how many matrices lie on top of one another in each parameter: three in a fused QKV.
     """
 
-    def __init__(self, params, lr: float = 0.02, momentum: float = 0.9, weight_decay: float = 0.0, stacked: int = 1):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "stacked": stacked})
+    def __init__(self, params, lr: float = 0.02, momentum: float = 0.9, weight_decay: float = 0.0,
+                 stacked: int = 1):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay,
+                                  "stacked": stacked})
         for group in self.param_groups:
             for p in group["params"]:
                 if p.dim() != 2:
@@ -43,7 +45,8 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     update = self._momentum(p, group["momentum"])
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    for part, change in zip(p.chunk(group["stacked"]), update.chunk(group["stacked"]), strict=True):
+                    changes = update.chunk(group["stacked"])
+                    for part, change in zip(p.chunk(group["stacked"]), changes, strict=True):
                         by_shape[tuple(part.shape)].append((part, change, group["lr"]))
         for (rows, columns), parts in by_shape.items():
             changes = orthogonalise(torch.stack([change for _, change, _ in parts]))
@@ -68,7 +71,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     """
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonalise(matrices.mT).mT
-    x = matrices / (1.01 * matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # no singular value above 1
+    # No singular value is above the norm: now none is above 1.
+    x = matrices / (1.01 * matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     square = x @ x.mT                                                    # (N, rows, rows)
     factor = total = _polynomial(square, COEFFICIENTS[0])
     for coefficients in COEFFICIENTS[1:]:

@@ -25,7 +25,8 @@ class Pace:
     an evaluation reads, 0 where there is none.
     """
 
-    def __init__(self, state, steps: int | None, seconds: float | None, evaluations: int, evaluation_tokens: int):
+    def __init__(self, state, steps: int | None, seconds: float | None, evaluations: int,
+                 evaluation_tokens: int):
         self.state, self.steps, self.seconds = state, steps, seconds
         self.evaluations, self.evaluation_tokens = evaluations, evaluation_tokens
         self.durations = deque(maxlen=LATEST)        # of the last steps, in seconds
@@ -48,6 +49,16 @@ class Pace:
     def seconds_a_step(self) -> float:
         """What a step typically takes."""
         return statistics.median(self.durations)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """How many tokens are read in a second."""
+        return self.state.tokens_a_step / self.seconds_a_step
+
+    @property
+    def seconds_left(self) -> float:
+        """What the steps still planned will take, evaluations left out."""
+        return (self.planned - self.state.step) * self.seconds_a_step
 
     def plan(self) -> int:
         """How many steps the run will have at its end, as far as one can tell before the next step.
@@ -72,9 +83,11 @@ class Pace:
         was the last.
         """
         times, budget = self.evaluations, self.steps or self.seconds
-        if self.seconds and (cost := self._evaluation_seconds()):  # it is paid from the budget, so it must not eat it
+        if self.seconds and (cost := self._evaluation_seconds()):   # it is paid from the budget
             times = min(times, int(LARGEST_SHARE * self.seconds / cost))
-        return self.finished or int(self.used * times / budget) > int(self.used_before * times / budget)
+        passed, passed_before = (int(used * times / budget)
+                                 for used in (self.used, self.used_before))
+        return self.finished or passed > passed_before
 
     def _evaluation_seconds(self) -> float:
         """What an evaluation takes: as long as the last one; before it, a guess (a step is forward

@@ -21,9 +21,10 @@ def _betas(name, value) -> tuple[float, float]:
 
 
 @takes(batches=choice(BATCHES), optimizer=choice(OPTIMIZERS), batch_size=integer(1),
-       learning_rate=number(0, open_low=True), muon_learning_rate=number(0, open_low=True), betas=_betas,
-       weight_decay=number(0), warmup=integer(0), decay=choice(DECAYS), floor=number(0, 1),
-       label_smoothing=number(0, 0.99), clip=number(0, open_low=True), bfloat16=flag)
+       learning_rate=number(0, open_low=True), muon_learning_rate=number(0, open_low=True),
+       betas=_betas, weight_decay=number(0), warmup=integer(0), decay=choice(DECAYS),
+       floor=number(0, 1), label_smoothing=number(0, 0.99), clip=number(0, open_low=True),
+       bfloat16=flag)
 @dataclass(frozen=True)
 class Recipe:
     """How to train, whatever the model and the text. Rates are peaks: the schedule warms up to
@@ -64,15 +65,17 @@ class Preset:
 
 PRESETS = {
     "classroom": Preset(
-        size={"vocab_size": 3072, "method": "bpe", "context_length": 64, "d_model": 192, "n_heads": 3, "n_layers": 2,
-              "d_ff": 768, "dropout": 0.0, "positions": "rotary", "tied": True},
+        size={"vocab_size": 3072, "method": "bpe", "context_length": 64, "d_model": 192,
+              "n_heads": 3, "n_layers": 2, "d_ff": 768, "dropout": 0.0, "positions": "rotary",
+              "tied": True},
         recipe=Recipe(weight_decay=0.1, bfloat16=True),
         budget={"seconds": 60.0}),
     "reference": Preset(
-        size={"vocab_size": 256, "method": "bytes", "context_length": 32, "d_model": 256, "n_heads": 4, "n_layers": 1,
-              "d_ff": 1024, "dropout": 0.0, "positions": "learned", "tied": False},
-        recipe=Recipe(batches="random", optimizer="adam", batch_size=64, learning_rate=1e-3, betas=(0.9, 0.99),
-                      warmup=100, decay="cosine", floor=0.1),
+        size={"vocab_size": 256, "method": "bytes", "context_length": 32, "d_model": 256,
+              "n_heads": 4, "n_layers": 1, "d_ff": 1024, "dropout": 0.0, "positions": "learned",
+              "tied": False},
+        recipe=Recipe(batches="random", optimizer="adam", batch_size=64, learning_rate=1e-3,
+                      betas=(0.9, 0.99), warmup=100, decay="cosine", floor=0.1),
         budget={"steps": 16_384}),
 }
 PRESET = choice(PRESETS)                                   # the guard of an argument that names one
@@ -90,7 +93,8 @@ def recipe(name: str, batch_size: int | None = None, learning_rate: float | None
     the learning rate.
     """
     usual = preset(name).recipe
-    given = {"batch_size": batch_size, "learning_rate": learning_rate, "label_smoothing": label_smoothing}
+    given = {"batch_size": batch_size, "learning_rate": learning_rate,
+             "label_smoothing": label_smoothing}
     changed = replace(usual, **{name: value for name, value in given.items() if value is not None})
     ratio = changed.learning_rate / usual.learning_rate
     return replace(changed, muon_learning_rate=usual.muon_learning_rate * ratio)

@@ -7,7 +7,7 @@ It reads the reports of a training loop, and knows nothing of how they come abou
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -79,7 +79,8 @@ def stop_request() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         stop.requested = True
         with suppress(RuntimeError):        # the signal came while something else was being printed
-            print("\nStopping after this step. Once more stops at once.", file=sys.stderr, flush=True)
+            print("\nStopping after this step. Once more stops at once.", file=sys.stderr,
+                  flush=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -89,7 +90,8 @@ def stop_request() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def until_stopped(loop: Generator[Report], stop: StopRequest, progress: bool = True) -> Iterator[Report]:
+def until_stopped(loop: Generator[Report], stop: StopRequest, progress: bool = True
+                  ) -> Iterator[Report]:
     """The reports of a training loop to its end, or until `stop`; with a bar, if `progress`. It
     closes the loop.
     """
@@ -102,6 +104,17 @@ def until_stopped(loop: Generator[Report], stop: StopRequest, progress: bool = T
         except KeyboardInterrupt:
             if not stop.at_once:
                 raise
+
+
+def shown_bar(items: Iterable, what: str, total: int | None = None) -> Iterable:
+    """The same items, shown as a bar that says `what` is going on."""
+    from tqdm.auto import tqdm  # a widget in a notebook, a line of text elsewhere
+    return tqdm(items, what, total, leave=False, dynamic_ncols=True, delay=1.0)
+
+
+def without_bar(items: Iterable, what: str, total: int | None = None) -> Iterable:
+    """The same items, and nothing is shown."""
+    return items
 
 
 def with_progress_bar(reports: Iterator[Report]) -> Iterator[Report]:

@@ -15,8 +15,9 @@ from torch import Tensor
 from minigpt.arguments import SEED, flag, integer, number, shown, takes
 from minigpt.model import GPTModel, evaluating, is_a_model
 
-SETTINGS = {                                                    # the guards of whatever samples
-    "temperature": number(0), "top_k": integer(1, optional=True), "top_p": number(0, 1, open_low=True, optional=True)}
+# The guards of whatever samples.
+SETTINGS = {"temperature": number(0), "top_k": integer(1, optional=True),
+            "top_p": number(0, 1, open_low=True, optional=True)}
 
 
 def _logits(name, value) -> Tensor:
@@ -62,7 +63,7 @@ def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None
     if top_p is not None:
         sorted_probs /= sorted_probs.sum(-1, keepdim=True)
         mass_before = sorted_probs.cumsum(-1) - sorted_probs
-        sorted_probs[mass_before >= top_p] = 0  # the token that crosses top_p stays: the mass before it falls short
+        sorted_probs[mass_before >= top_p] = 0      # the token that crosses top_p stays
     sorted_probs /= sorted_probs.sum(-1, keepdim=True)
     return torch.zeros_like(probs).scatter_(-1, order, sorted_probs)
 

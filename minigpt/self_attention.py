@@ -55,7 +55,7 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     A pair of neighbouring channels is a point in the plane, so a complex number, which a product
     turns.
     """
-    wide = torch.promote_types(x.dtype, torch.float32)  # complex numbers have no fewer bits than two floats
+    wide = torch.promote_types(x.dtype, torch.float32)          # there are no complex half floats
     pairs = torch.view_as_complex(x.to(wide).view(*x.shape[:-1], -1, 2))  # (..., T, d_head / 2)
     turned = pairs * torch.view_as_complex(rotation.to(wide))
     return torch.view_as_real(turned).view(x.shape).to(x.dtype)
@@ -71,7 +71,7 @@ class KeyValueCache:
     def __init__(self, capacity: int):
         self.capacity = capacity
         self.length = 0
-        self.keys = self.values = torch.empty(0)  # (B, H, capacity, d_head) each, once there are some
+        self.keys = self.values = torch.empty(0)        # later (B, H, capacity, d_head) each
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add those of T tokens, (B, H, T, d_head) each; return all so far, (B, H, length, d_head)
@@ -104,7 +104,8 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.projection = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, rotation: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None,
+                rotation: Tensor | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those that the cache holds, and
         join them.
 
@@ -148,4 +149,5 @@ class MultiHeadAttention(nn.Module):
 def check_heads(d_model: int, n_heads: int) -> None:
     """Raise ValueError unless the heads can share the channels out evenly."""
     if d_model % n_heads:
-        raise ValueError(f"n_heads must divide d_model: {d_model} channels cannot be shared among {n_heads} heads")
+        raise ValueError(f"n_heads must divide d_model: {d_model} channels cannot be shared "
+                         f"among {n_heads} heads")

@@ -59,9 +59,10 @@ def _within_its_limits(given: dict) -> None:
     number(0, given["peak"])("floor", given["floor"])
 
 
-@takes(_within_its_limits, step=integer(), steps=integer(1), warmup=integer(0), peak=number(0, open_low=True), floor=number(),
-       decay=choice(DECAYS))
-def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float, decay: str = "cosine") -> float:
+@takes(_within_its_limits, step=integer(), steps=integer(1), warmup=integer(0),
+       peak=number(0, open_low=True), floor=number(), decay=choice(DECAYS))
+def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float,
+                  decay: str = "cosine") -> float:
     """The rate of `step` (0 to steps - 1): a line up to `peak`, then half a cosine, or a line, down
     to `floor`.
 
@@ -77,6 +78,14 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float,
     return floor + (peak - floor) * height
 
 
+def share_of_peak(state: TrainingState, steps: int) -> float:
+    """The learning rate of the next of `steps` steps, by the run's recipe, as a share of its peak.
+    """
+    recipe = state.recipe
+    return learning_rate(state.step, steps, min(recipe.warmup, steps // 5), 1.0, recipe.floor,
+                         recipe.decay)
+
+
 def train_step(state: TrainingState, ids, rate: float) -> Tensor:
     """One step of every optimizer at `rate` (a share of the peak) on a fresh batch; returns its
     loss, nats per token.
@@ -86,7 +95,8 @@ def train_step(state: TrainingState, ids, rate: float) -> Tensor:
     model.train()
     with dropout_seeded(state), matrix_products(state.device, recipe.bfloat16):
         logits = model(x)                                       # (B, T, V)
-    loss = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(), label_smoothing=recipe.label_smoothing)
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(),
+                           label_smoothing=recipe.label_smoothing)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     for optimizer in state.optimizers:
@@ -137,17 +147,19 @@ def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16) -> floa
     with evaluating(model):
         for start in range(0, len(text.ids) - 1, T * batch_size):
             ids = torch.as_tensor(text.ids[start:start + T * batch_size + 1], dtype=torch.int64)
-            x, y = (F.pad(part, (0, -len(part) % T), value=fill).view(-1, T).to(device)  # (B, T) each
-                    for part, fill in ((ids[:-1], 0), (ids[1:], IGNORED)))
-            logits = model(x).flatten(0, 1)                     # (B * T, V)
-            total += float(F.cross_entropy(logits, y.flatten(), ignore_index=IGNORED, reduction="sum"))
+            x, y = (F.pad(part, (0, -len(part) % T), value=fill).view(-1, T).to(device)
+                    for part, fill in ((ids[:-1], 0), (ids[1:], IGNORED)))      # (B, T) each
+            logits = model(x).flatten(0, 1)                                     # (B * T, V)
+            total += float(F.cross_entropy(logits, y.flatten(), ignore_index=IGNORED,
+                                           reduction="sum"))
     return total / text.n_bytes
 
 
 def _one_budget(given: dict) -> None:
     steps, seconds, state = given["steps"], given["seconds"], given["state"]
     if (steps is None) == (seconds is None):
-        raise ValueError(f"steps or seconds must be given, one of the two, not steps={steps} and seconds={seconds}")
+        raise ValueError("steps or seconds must be given, one of the two, "
+                         f"not steps={steps} and seconds={seconds}")
     integer(state.step, optional=True)("steps", steps)
 
 
@@ -158,22 +170,23 @@ def _one_window(given: dict) -> None:
 @takes(_one_budget, _one_window, state=instance(TrainingState), text=instance(TokenizedText),
        validation=instance(TokenizedText, optional=True), steps=integer(1, optional=True),
        seconds=number(0, open_low=True, optional=True), evaluations=integer(1))
-def training_loop(state: TrainingState, text: TokenizedText, validation: TokenizedText | None = None, *,
-                  steps: int | None = None, seconds: float | None = None, evaluations: int = 4) -> Iterator[Report]:
+def training_loop(state: TrainingState, text: TokenizedText,
+                  validation: TokenizedText | None = None, *, steps: int | None = None,
+                  seconds: float | None = None, evaluations: int = 4) -> Iterator[Report]:
     """Train until `steps` are done or `seconds` are used up (those spent in here); a report a step.
 
     The validation loss is measured `evaluations` times, evenly spread, the last time at the end; of
     seconds it takes at most a tenth. Raises TrainingDiverged, MemoryError. Close it where you stop
     early: it then looks at the weights.
     """
-    recipe, pace = state.recipe, Pace(state, steps, seconds, evaluations, len(validation.ids) if validation else 0)
+    pace = Pace(state, steps, seconds, evaluations, len(validation.ids) if validation else 0)
     with _one_step_at_a_time:
         state.model.zero_grad()                   # a step that was broken off may have left some
     try:
         while not pace.finished:
-            planned = pace.plan()
-            rate = learning_rate(state.step, planned, min(recipe.warmup, planned // 5), 1.0, recipe.floor, recipe.decay)
-            with pace.timing_a_step(), state.watched(), memory_errors_explained(state), _one_step_at_a_time:
+            rate = share_of_peak(state, pace.plan())
+            with (pace.timing_a_step(), state.watched(), memory_errors_explained(state),
+                  _one_step_at_a_time):
                 loss = train_step(state, text.ids, rate)
             validation_loss = None
             if validation and pace.evaluation_is_due():
@@ -181,9 +194,9 @@ def training_loop(state: TrainingState, text: TokenizedText, validation: Tokeniz
                     validation_loss = evaluate(state.model, validation)
             if pace.finished or validation_loss is not None:
                 state.check(validation_loss)
-            yield Report(state.step, planned, loss, text.bytes_per_token, rate * recipe.learning_rate,
-                         state.tokens_a_step / pace.seconds_a_step, state.seconds,
-                         (planned - state.step) * pace.seconds_a_step, validation_loss)
+            yield Report(state.step, pace.planned, loss, text.bytes_per_token,
+                         rate * state.recipe.learning_rate, pace.tokens_per_second, state.seconds,
+                         pace.seconds_left, validation_loss)
     finally:
         state.check()                             # whoever stops early is not left with a bad model
 
@@ -195,8 +208,8 @@ def memory_errors_explained(state: TrainingState) -> Iterator[None]:
         yield
     except RuntimeError as error:               # torch.OutOfMemoryError is one; a CPU's has no type
         signs = ("out of memory", "allocate memory")
-        if not isinstance(error, torch.OutOfMemoryError) and not any(sign in str(error) for sign in signs):
+        if not (isinstance(error, torch.OutOfMemoryError) or any(s in str(error) for s in signs)):
             raise
-        raise MemoryError(f"the {state.device.type} has too little memory for this step: halve batch_size "
-                          f"(now {state.recipe.batch_size}) or context_length "
+        raise MemoryError(f"the {state.device.type} has too little memory for this step: halve "
+                          f"batch_size (now {state.recipe.batch_size}) or context_length "
                           f"(now {state.model.config.context_length})") from error

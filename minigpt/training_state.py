@@ -33,7 +33,8 @@ class TrainingState:
 
     @takes(model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED)
     def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0, batches_before: int = 0):
-        self.model, self.recipe, self.seed, self.batches_before = model, recipe, seed, batches_before
+        self.model, self.recipe = model, recipe
+        self.seed, self.batches_before = seed, batches_before
         self.tokens_a_step = recipe.batch_size * model.config.context_length
         self.optimizers = make_optimizers(model, recipe)
         self.step = 0
@@ -78,7 +79,8 @@ class TrainingState:
             self.check()
             self.good = before                     # the step that began with them had a finite loss
 
-    @torch.no_grad()  # without it, a thread that reads weights meanwhile can wait for torch for ever, and vice versa
+    # Without no_grad, a thread that reads weights meanwhile can wait for torch for ever.
+    @torch.no_grad()
     def check(self, validation_loss: float | None = None) -> None:
         """Raise TrainingDiverged, the model back at good weights, unless all losses so far and the
         weights are finite.
@@ -95,8 +97,9 @@ class TrainingState:
             good_step, weights = self.good
             self.model.load_state_dict(weights)
             raise TrainingDiverged(
-                f"{bad[0]}; the model is back at step {good_step}. What usually helps: a lower learning rate (the peak "
-                f"is {self.recipe.learning_rate}), a longer warm-up, a smaller clip")
+                f"{bad[0]}; the model is back at step {good_step}. What usually helps: a lower "
+                f"learning rate (the peak is {self.recipe.learning_rate}), a longer warm-up, a "
+                "smaller clip")
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it that is tensors, by name (not copies); `load` takes it back. Raises what
@@ -115,9 +118,11 @@ class TrainingState:
         """Go back to where the run was when `tensors` were written. Raises ValueError for those of
         another model.
         """
-        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()
+                   if name.startswith("model.")}
         if "progress" not in tensors or _shapes(weights) != _shapes(self.model.state_dict()):
-            raise ValueError(f"tensors must be those of a run with this model, not {shown(_shapes(tensors))}")
+            raise ValueError("tensors must be those of a run with this model, "
+                             f"not {shown(_shapes(tensors))}")
         self.model.load_state_dict(weights)
         for i, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, Tensor]] = {}
@@ -125,7 +130,8 @@ class TrainingState:
                 if name.startswith(f"optimizer.{i}."):
                     _, _, j, key = name.split(".")
                     state.setdefault(int(j), {})[key] = tensor
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
         step, self.seconds, self.evaluation_seconds = tensors["progress"].tolist()
         self.step, self.unchecked = int(step), []
         self.good = self.weights()
@@ -140,15 +146,16 @@ def make_optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimiz
     remembers its peak rate.
     """
     fused = [block.attention.qkv.weight for block in model.blocks]
-    others = [p for p in model.blocks.parameters() if p.dim() == 2 and not any(p is qkv for qkv in fused)]
+    others = [p for p in model.blocks.parameters()
+              if p.dim() == 2 and not any(p is qkv for qkv in fused)]
     matrices = fused + others if recipe.optimizer == "muon" else []
     taken = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in taken]
-    optimizers = [torch.optim.AdamW(rest, recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay,
-                                    fused=True)]
+    optimizers = [torch.optim.AdamW(rest, recipe.learning_rate, recipe.betas,
+                                    weight_decay=recipe.weight_decay, fused=True)]
     if matrices:
-        optimizers.append(Muon([{"params": fused, "stacked": 3}, {"params": others}], recipe.muon_learning_rate,
-                               weight_decay=recipe.weight_decay))
+        optimizers.append(Muon([{"params": fused, "stacked": 3}, {"params": others}],
+                               recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
