@@ -184,6 +184,22 @@ def test_the_readme_leads_to_the_guide():
     assert "docs/teaching/README.md" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_notebook_leads_to_its_pages():
+    missing = [lesson.path.name for lesson in LESSONS.values() if f"docs/teaching/{lesson.path.name}" not in opening(lesson)]
+    assert missing == []
+
+
+def opening(lesson) -> str:
+    return nbformat.read(ROOT / "notebooks" / f"{lesson.head['notebook']}.ipynb", as_version=4).cells[0].source
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_ends_with_its_licence(path):
+    prose = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    last = prose[-1].strip().splitlines()[-1]
+    assert "CC BY 4.0" in last and "MIT" in last
+
+
 # ---- the sketches and the dice ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", guide.SKETCHES)
