@@ -92,7 +92,7 @@ def test_a_changed_paragraph_is_looked_at_again_and_the_rest_is_kept(small, caps
     notebook.cells[0].source = notebook.cells[0].source.replace("One paragraph.", "One paragraphs.")
     nbformat.write(notebook, small / "small.ipynb")
     run("extract", small / "small.ipynb", "de", small / "de.po")
-    assert "8 of them translated" in capsys.readouterr().out.splitlines()[-1]
+    assert "11 texts, 10 of them translated" in capsys.readouterr().out.splitlines()[-1]
     run("apply", small / "small.ipynb", small / "de.po", small / "small_de.ipynb")
     source = nbformat.read(small / "small_de.ipynb", as_version=4).cells[0].source
     assert "<# Title>" in source and "One paragraphs." in source and "<One paragraph" not in source

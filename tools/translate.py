@@ -20,7 +20,7 @@ from pathlib import Path
 import nbformat
 import tomli_w
 from babel.messages.catalog import Catalog
-from babel.messages.pofile import read_po, write_po
+from babel.messages.pofile import PoFileError, read_po, write_po
 
 ROOT = Path(__file__).resolve().parents[1]
 QUESTIONS = ROOT / "minigpt" / "classroom" / "questions"
@@ -93,7 +93,7 @@ def read_catalog(path: Path) -> Catalog:
     try:
         with open(path, "rb") as file:
             return read_po(file, abort_invalid=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, PoFileError) as error:
         raise Unreadable(f"{path} is not a PO file that can be read: {error}") from None
 
 
