@@ -26,6 +26,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import threading
 import time
@@ -38,6 +39,7 @@ PROGRAMS = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(PROGRAMS, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "minigpt-setup.json")        # says what the last complete set-up installed
 PIP_LOG = os.path.join(VENV, "pip.log")
+WHEELS = os.path.join(ROOT, "wheels")                   # in a bundle: everything to install, so that no network is needed
 
 # PyTorch's own index of builds without CUDA: 200 MB instead of 3 GB where there is no NVIDIA GPU.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -46,8 +48,9 @@ DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpac
 TEMPORARY_NEEDED = 5e8      # bytes: what pip downloads lies in the folder for temporary files first
 
 LAB = ("notebook",)
-TESTS = ("notebook", "test")
-BENCHMARKS = ("bench", "notebook", "test")
+TESTS = ("notebook", "test", "book")
+BOOK = ("notebook", "book")
+BENCHMARKS = ("bench", "notebook", "test", "book")
 
 HELP = """
 Set minigpt up and run it: the one command that a class needs.
@@ -331,7 +334,23 @@ def pip_install(*what):
     if os.path.exists(PIP_LOG):
         os.remove(PIP_LOG)
     pins = os.path.join(ROOT, "constraints.txt")
-    return run([PYTHON, "-m", "pip", "--log", PIP_LOG, "install", "-c", pins] + list(what))
+    source = ["--no-index", "--find-links", WHEELS] if in_a_bundle() else []
+    return run([PYTHON, "-m", "pip", "--log", PIP_LOG, "install", "-c", pins] + source + list(what))
+
+
+def in_a_bundle():
+    """Whether this is a folder made by "run.py bundle". Raises Problem where its wheels are for another computer."""
+    try:
+        with open(os.path.join(WHEELS, "made-for.json"), encoding="utf-8") as file:
+            fits = json.load(file)
+    except FileNotFoundError:
+        return False
+    here = {"python": "{}.{}".format(*sys.version_info[:2]), "system": sysconfig.get_platform()}
+    if fits != here:
+        raise Problem("The packages in {} are for Python {python} on {system}, and this is Python {} on {}.\n"
+                      "Install that Python, or make a bundle on a computer like this one; with a network, delete the folder\n"
+                      "wheels and run the same command again.".format(WHEELS, here["python"], here["system"], **fits))
+    return True
 
 
 def pip_complaints():
@@ -366,7 +385,9 @@ def has_nvidia_gpu():
 
 def install_cpu_torch():
     """The usual index has PyTorch for Linux with CUDA, 3 GB of it. Without an NVIDIA GPU, try PyTorch's own first."""
-    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "aarch64") or has_nvidia_gpu():
+    if in_a_bundle() or has_nvidia_gpu():
+        return
+    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "aarch64"):
         return
     there = output_of(PYTHON, "-c", "from importlib.metadata import version; print(version('torch'))")
     if there and there.split("+")[0] == pinned("torch"):
@@ -410,9 +431,15 @@ def set_up(extras):
     if not os.access(ROOT, os.W_OK):
         raise Problem("The folder {} can't be written to. Copy it to where you may write (your home folder) and run "
                       "there.".format(ROOT))
+    if in_a_bundle():
+        if not set(extras) <= set(LAB):
+            raise Problem("This folder was made by \"run.py bundle\", and holds what the lab needs: the command {} needs more.\n"
+                          "With a network, delete the folder wheels and run the same command again.".format(sys.argv[1]))
+        say("Setting minigpt up in the folder .venv, from the packages in {}, without a network.".format(WHEELS))
+    else:
+        say("Setting minigpt up in the folder .venv. The first time this downloads 300 to 500 MB: about 2 minutes on a\n"
+            "fast network, 10 on a slow one. Ctrl-C stops it, and the same command goes on from there.")
     extras = sorted(have.union(extras))
-    say("Setting minigpt up in the folder .venv. The first time this downloads 300 to 500 MB: about 2 minutes on a\n"
-        "fast network, 10 on a slow one. Ctrl-C stops it, and the same command goes on from there.")
     start = time.time()
     make_environment()
     clear_torn_packages()
@@ -657,6 +684,18 @@ def page(arguments):
     set_up(LAB)
     model, target = (os.path.join(ROOT, *names) for names in (("data", "pretrained.safetensors"), ("play.html",)))
     return run([PYTHON, "-m", "minigpt", "page", model, target, "--title", "A GPT that has read Jane Austen"] + arguments)
+
+
+@command("the set-up, then the web site in book/, to be read without Python and without a network")
+def book(arguments):
+    set_up(BOOK)
+    return run([PYTHON, "-m", "tools.book"] + arguments)
+
+
+@command("the set-up, then a folder from which a room without a network is set up, in bundle/")
+def bundle(arguments):
+    set_up(LAB)
+    return run([PYTHON, "-m", "tools.bundle"] + arguments)
 
 
 def stop(signal_number, frame):
