@@ -67,17 +67,19 @@ def check_activations(x, d_model: int) -> None:
         raise ValueError(f"x must be (..., {d_model}), not {tuple(x.shape)}")
 
 
-def rotations(T: int, d_head: int) -> Tensor:
+def rotations(T: int, d_head: int, base: float = 10_000.0) -> Tensor:
     """Rotary positions: by how much each position turns each pair of channels, (T, d_head / 2, 2) cosines and sines.
 
-    Early pairs turn fast, late ones slowly, as the hands of a clock. The product of a query and a key that were turned
+    Early pairs turn fast, late ones slowly, as the hands of a clock; the larger the `base`, the slower the last one, and
+    the further apart are two places that look alike to it. The product of a query and a key that were turned
     depends on the distance between their positions alone. Source: Su et al., "RoFormer: Enhanced Transformer with Rotary
     Position Embedding" (2021).
     """
     integer("T", T, low=0, high=1 << 16)
+    number("base", base, low=1)
     if integer("d_head", d_head, low=2) % 2:
         raise ValueError(f"d_head must be even, a number of pairs, not {d_head}")
-    speeds = 10_000.0 ** (-torch.arange(0, d_head, 2) / d_head)    # (d_head / 2,) radians a position
+    speeds = float(base) ** (-torch.arange(0, d_head, 2) / d_head)    # (d_head / 2,) radians a position
     angles = torch.arange(T)[:, None] * speeds                     # (T, d_head / 2)
     return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
