@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from minigpt import corpus, files, presets
-from minigpt.arguments import find_device, instance, integer, shown
+from minigpt.arguments import choice, find_device, instance, integer, shown
 from minigpt.arguments import path as check_path
 from minigpt.arguments import text as check_text
 from minigpt.model import GPTConfig, GPTModel
-from minigpt.sampling import generate_ids, next_token_probs
+from minigpt.sampling import generate_ids, last_logits, next_token_probs
 from minigpt.tokenizer import Tokenizer
 from minigpt.training import Report, TokenizedText, TrainingState, evaluate, training_loop
 
@@ -117,8 +117,14 @@ class GPT:
         return gpt
 
     @classmethod
-    def pretrained(cls) -> "GPT":
-        """The model that ships in `data/`: trained on three novels by Jane Austen."""
+    def pretrained(cls, name: str = "austen") -> "GPT":
+        """The model that ships in `data/`, trained on three novels by Jane Austen; or "smollm2", a chat model that others made.
+
+        For that one `python3 run.py setup real` gets the weights (93 MB), once. Raises FileNotFoundError where they are missing.
+        """
+        if choice("name", name, ("austen", "smollm2")) == "smollm2":
+            from minigpt.smollm2 import SmolLM2  # it is made of what stands here
+            return SmolLM2.read()
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
     # ---- training --------------------------------------------------------------------------------------------------------
@@ -188,7 +194,7 @@ class GPT:
         """All tokens and their probabilities (V,) of coming next, most likely first."""
         tokenizer = self.tokenizer                                   # live training may replace it, and the model, meanwhile
         with torch.inference_mode():
-            logits = self._model_on(prompt, lambda ids: self.model(ids)[:, -1])
+            logits = self._model_on(prompt, lambda ids: last_logits(self.model, ids, self.model.new_cache()))
             probs, order = next_token_probs(logits, temperature, top_k, top_p)[0].sort(dim=-1, descending=True, stable=True)
         return [tokenizer.id_to_token(i) for i in order.tolist()], probs.cpu()
 

@@ -15,6 +15,7 @@ from minigpt.arguments import instance, integer, number, shown
 from minigpt.model import GPTModel, check_model
 
 MAX_SEED = 2 ** 63 - 1
+READ_AT_ONCE = 512          # tokens of a prompt whose logits stand in memory together
 
 
 def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
@@ -96,8 +97,8 @@ def _generate(model, ids, max_new_tokens, settings, seed, use_cache) -> Iterator
     window = ids[-context_length:]
     cache, new = model.new_cache() if use_cache else None, window
     for _ in range(max_new_tokens):
-        logits = _last_logits(model, torch.tensor([new if use_cache else window], device=device), cache)      # (1, V)
-        token = _draw(next_token_probs(logits, *settings), generator)
+        logits = last_logits(model, torch.tensor([new if use_cache else window], device=device), cache)      # (1, V)
+        token = draw(next_token_probs(logits, *settings), generator)
         yield token
         window.append(token)
         new = [token]
@@ -106,7 +107,7 @@ def _generate(model, ids, max_new_tokens, settings, seed, use_cache) -> Iterator
             cache, new = model.new_cache() if use_cache else None, window
 
 
-def _draw(probs: Tensor, generator: torch.Generator) -> int:
+def draw(probs: Tensor, generator: torch.Generator) -> int:
     """A token from its distribution (1, V): the first at which the running total exceeds a random share of the whole.
 
     The same as `torch.multinomial`, at a sixth of the time.
@@ -117,12 +118,18 @@ def _draw(probs: Tensor, generator: torch.Generator) -> int:
 
 
 @torch.inference_mode()
-def _last_logits(model: GPTModel, ids: Tensor, cache) -> Tensor:
-    """Logits (B, V) of the token after `ids` (B, T), in eval mode, without gradients."""
-    if not model.training:
-        return model(ids, cache)[:, -1]
-    model.eval()
+def last_logits(model: GPTModel, ids: Tensor, cache) -> Tensor:
+    """Logits (B, V) of the token after `ids` (B, T), in eval mode, without gradients.
+
+    With a cache, a long prompt is read in pieces: a large vocabulary's logits for all of it would fill the memory.
+    """
+    was_training = model.training
+    if was_training:
+        model.eval()
     try:
-        return model(ids, cache)[:, -1]
+        for piece in ids.split(READ_AT_ONCE, dim=1) if cache else [ids]:
+            logits = model(piece, cache)[:, -1]
+        return logits
     finally:
-        model.train()
+        if was_training:
+            model.train()
