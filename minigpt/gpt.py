@@ -117,14 +117,18 @@ class GPT:
         return gpt
 
     @classmethod
-    def pretrained(cls, name: str = "austen") -> "GPT":
+    def pretrained(cls, name: str = "austen", *, bfloat16: bool = False) -> "GPT":
         """The model that ships in `data/`, trained on three novels by Jane Austen; or "smollm2", a chat model that others made.
 
-        For that one `python3 run.py setup real` gets the weights (93 MB), once. Raises FileNotFoundError where they are missing.
+        For that one `python3 run.py setup real` gets the weights (93 MB), once; `bfloat16` holds them in 16 bits, half the
+        memory, where the processor computes with them. Raises FileNotFoundError where the weights are missing.
         """
+        instance("bfloat16", bfloat16, bool)
         if choice("name", name, ("austen", "smollm2")) == "smollm2":
             from minigpt.smollm2 import SmolLM2  # it is made of what stands here
-            return SmolLM2.read()
+            return SmolLM2.read(bfloat16)
+        if bfloat16:
+            raise ValueError("bfloat16 must be False for the model that ships, which is small, not True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
     # ---- training --------------------------------------------------------------------------------------------------------

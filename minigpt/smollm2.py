@@ -44,8 +44,10 @@ class SmolLM2(GPT):
         Raises FileNotFoundError where the package is missing, ValueError where its file is damaged.
         """
         file = open_gguf(weights_file())
-        return cls(read_tokenizer(file), read_model(file, torch.bfloat16 if bfloat16 and processor_has_bfloat16()
-                                                    else torch.float32))
+        dtype = torch.bfloat16 if bfloat16 and processor_has_bfloat16() else torch.float32
+        gpt = cls(read_tokenizer(file), read_model(file, dtype))
+        gpt.file = file                                            # to look into, as 06_real_model does
+        return gpt
 
     def stream(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None,
                top_p: float | None = None, seed: int | None = None) -> Iterator[str]:
@@ -87,6 +89,9 @@ class SmolLM2(GPT):
     def save(self, path, half: bool = False) -> None:
         """Refused with a ValueError."""
         raise ValueError(f"SmolLM2 can't be saved to {path}: it stays in the package that it was read from")
+
+    def __repr__(self) -> str:
+        return f"SmolLM2-135M-Instruct: {self.model.n_parameters:,} numbers in {str(self.model.norm.weight.dtype)[6:]}"
 
     def _prompt_ids(self, prompt: str) -> list[int]:
         return super()._prompt_ids(prompt) or super()._prompt_ids(START)      # of "\x04" nothing is left, for one

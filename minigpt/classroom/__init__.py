@@ -17,3 +17,4 @@ from minigpt.classroom.explore_training import descent_explorer, live_training, 
 from minigpt.classroom.explore_tokenizer import byte_explorer, coloured, merge_explorer, size_picture, token_explorer
 from minigpt.classroom.explore_model import (flops_per_token, gelu_picture, measured_rate, norm_explorer, overfit_picture,
                                              residual_norms, residual_picture, size_explorer)
+from minigpt.classroom.explore_real import bits_explorer, bits_picture, chat, losses_in_bits, real_model, switched_off

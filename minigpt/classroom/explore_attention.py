@@ -227,7 +227,10 @@ def queries_and_keys(gpt: GPT, text: str) -> tuple[Tensor, Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    qkv = torch.cat(seen).unflatten(-1, (3, model.config.n_heads, -1)).permute(2, 0, 3, 1, 4)   # (3, layers, H, T, d_head)
+    H, d_head = model.config.n_heads, model.config.d_model // model.config.n_heads
+    heads = torch.cat(seen).unflatten(-1, (-1, d_head)).transpose(1, 2)       # (n_layers, H + 2 G, T, d_head)
+    G = (heads.shape[1] - H) // 2                               # of keys: H, or fewer where several heads share theirs
+    q, k = heads[:, :H], heads[:, H:H + G]
     if model.rotation is not None:                              # rotary positions turn queries and keys after this matrix
-        qkv = rotate(qkv, model.rotation[:qkv.shape[-2]].cpu())
-    return qkv[0], qkv[1]
+        q, k = (rotate(turning, model.rotation[:turning.shape[-2]].cpu()) for turning in (q, k))
+    return q, k.repeat_interleave(H // G, dim=1)
