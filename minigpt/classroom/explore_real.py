@@ -170,7 +170,7 @@ def switched_off(gpt: GPT, heads: Sequence[tuple[int, int]]) -> Iterator[None]:
 class ChatPanel(Card):
     """A conversation: the system message, what was said, a line to type in, buttons to send, to stop, to begin anew.
 
-    `send()`, `stop()` and `restart()` are what the buttons do; `log` is the HTML widget with what was said, `said` the same
+    `send()`, `stop()` and `restart()` are what the buttons do; `shown` is the HTML widget with what was said, `said` the same
     as a list of (who, text).
     """
 
@@ -180,22 +180,22 @@ class ChatPanel(Card):
         self.controls = {"system": text_box("system message", SYSTEM), "message": text_box("you", question),
                          "temperature": slider("temperature", 0.0, 0.0, 2.0, 0.05),
                          "length": slider("longest answer", 200, 20, 500, 20), "seed": slider("seed", 1, 0, 50)}
-        self.log = ipywidgets.HTML()
+        self.shown = ipywidgets.HTML()
         self.buttons = {}
         for name, act in (("Send", self.send), ("Stop", self.stop), ("Begin anew", self.restart)):
             button = ipywidgets.Button(description=name, layout={"width": "140px"})
-            button.on_click(guarded(lambda _, act=act: act(), self.log))
+            button.on_click(guarded(lambda _, act=act: act(), self.shown))
             self.buttons[name] = button
         self.buttons["Send"].button_style = "primary"
-        pressed_enter = guarded(self.send, self.log)
+        pressed_enter = guarded(self.send, self.shown)
         self.controls["message"].on_msg(
             lambda _, content, buffers: pressed_enter() if content.get("event") == "submit" else None)
         self.restart()
         for _ in self._answer():                        # one question and its answer, for those who read without a kernel
             pass
-        super().__init__([self.controls["system"], self.log, self.controls["message"], ipywidgets.HBox(
+        super().__init__([self.controls["system"], self.shown, self.controls["message"], ipywidgets.HBox(
             list(self.buttons.values())), *[self.controls[name] for name in ("temperature", "length", "seed")]],
-            self.log.value, f"Chat: {question} {self.said[-1][1]}")
+            self.shown.value, f"Chat: {question} {self.said[-1][1]}")
 
     def restart(self) -> None:
         """Forget what was said; the system message counts from the start."""
@@ -228,7 +228,7 @@ class ChatPanel(Card):
                     shown = now
                 await asyncio.sleep(0)
         except Exception as error:
-            self.log.value = error_box(error)
+            self.shown.value = error_box(error)
             return
         finally:
             answer.close()                              # the turn is closed at once, also where it was broken off
@@ -250,7 +250,7 @@ class ChatPanel(Card):
 
     def _show(self) -> None:
         rows = "".join(f'<p style="margin: 6px 0"><b>{html.escape(who)}:</b> {typed(text)}</p>' for who, text in self.said)
-        self.log.value = ('<div role="log" style="white-space: pre-wrap; font-size: 18px; line-height: 1.5; max-width: 46em; '
+        self.shown.value = ('<div role="log" style="white-space: pre-wrap; font-size: 18px; line-height: 1.5; max-width: 46em; '
                           f'border-left: 6px solid #0072B2; padding: 6px 14px; margin: 8px 0">{rows or "…"}</div>')
 
 
