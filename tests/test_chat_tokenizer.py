@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import real_model  # noqa: E402
 
 NO_TOKEN = bytes([0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xC0, 0xC1, *range(0xF1, 0xF3), *range(0xF5, 0x100)])
-PIECES = ["the", " The", "don't", "I'LL", "we've", "'s", "  ", "\n\n", "\t", " \n", "12", "3.14", " 1,000", "x=1", "²", "½", "Ⅷ", "١٢",
-          "é", "e\u0301", "ß", "Ω", "漢字", "🙂", "👩‍🏫", "\u200b", "\u3000", "\x1c", "\x85", "_", "__init__", "…", "“", "<|im_start|>",
-          "<|im_end|>", "<|endoftext|>", "def f():\n    return 0", "\r\n", "ﬁ", "\U00016fe4"]
+PIECES = ["the", " The", "don't", "I'LL", "we've", "'s", "  ", "\n\n", "\t", " \n", "12", "3.14", " 1,000", "x=1", "²", "½",
+          "Ⅷ", "١٢", "é", "e\u0301", "ß", "Ω", "漢字", "🙂", "👩‍🏫", "\u200b", "\u3000", "\x1c", "\x85", "_", "__init__",
+          "…", "“", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "def f():\n    return 0", "\r\n", "ﬁ", "\U00016fe4"]
 
 
 @pytest.fixture(scope="module")

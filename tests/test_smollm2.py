@@ -61,9 +61,8 @@ def test_a_text_ends_where_the_model_ends_it(gpt):
 
 
 def test_stopping_a_text_is_immediate(gpt, monkeypatch):
-    read = []
-    monkeypatch.setattr(type(gpt.model), "forward",
-                        lambda self, ids, cache=None, plain=type(gpt.model).forward: read.append(ids) or plain(self, ids, cache))
+    read, plain = [], type(gpt.model).forward
+    monkeypatch.setattr(type(gpt.model), "forward", lambda self, ids, cache=None: read.append(ids) or plain(self, ids, cache))
     stream = gpt.stream("She was", 100, temperature=0)
     next(stream)
     stream.close()
@@ -119,9 +118,10 @@ def test_a_conversation_is_laid_out_as_its_makers_did(gpt):
     assert "".join(chat.reply("What is the capital of France?", temperature=0)) == "The capital of France is Paris."
     "".join(chat.reply("And of Italy?", max_new_tokens=3, temperature=0))
     text = gpt.tokenizer.decode(chat.ids)
-    assert text == (f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
-                    "<|im_start|>assistant\nThe capital of France is Paris.<|im_end|>\n<|im_start|>user\nAnd of Italy?<|im_end|>\n"
-                    "<|im_start|>assistant\nThe capital of<|im_end|>\n")
+    assert text == (f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
+                    "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
+                    "<|im_start|>assistant\nThe capital of France is Paris.<|im_end|>\n"
+                    "<|im_start|>user\nAnd of Italy?<|im_end|>\n<|im_start|>assistant\nThe capital of<|im_end|>\n")
     assert SYSTEM in open_gguf(weights_file()).settings["tokenizer.chat_template"]
     marks = [i for i in chat.ids if i in gpt.tokenizer.special.values()]
     assert marks == [1, 2] * 5
@@ -170,8 +170,8 @@ def test_the_oldest_questions_are_forgotten_when_the_context_is_full(gpt, monkey
 
 
 @pytest.mark.parametrize(("arguments", "name"), [
-    ({"message": 3}, "message"), ({"temperature": -1}, "temperature"), ({"top_p": 2}, "top_p"), ({"max_new_tokens": 0}, "max_new_tokens"),
-    ({"message": "\ud83d"}, "message")])
+    ({"message": 3}, "message"), ({"message": "\ud83d"}, "message"), ({"temperature": -1}, "temperature"),
+    ({"top_p": 2}, "top_p"), ({"max_new_tokens": 0}, "max_new_tokens")])
 def test_a_bad_argument_is_refused_at_the_call_and_nothing_is_said(gpt, arguments, name):
     chat = gpt.chat()
     before = chat.ids
@@ -258,9 +258,9 @@ def greedy_prompts() -> list[list[int]]:
     """What 06_real_model has the model continue at temperature 0, as ids: the strictly compared outputs rest on these."""
     tokenizer = real_model.tokenizer()
     opening = [1, *tokenizer.encode("assistant\n")]
-    asked = ["What is the capital of France?", "Name three colours.", "What is 7 + 5?", "What is 17 + 25?", "What is 12 times 12?",
-             "How many letters r are in the word strawberry?", "Who wrote Pride and Prejudice?", "What is the capital of Australia?",
-             "Who won the football World Cup in 2026?"]
+    asked = ["What is the capital of France?", "Name three colours.", "What is 7 + 5?", "What is 17 + 25?",
+             "What is 12 times 12?", "How many letters r are in the word strawberry?", "Who wrote Pride and Prejudice?",
+             "What is the capital of Australia?", "Who won the football World Cup in 2026?"]
     plain = {"Name three colours.": 14, "It is a truth universally acknowledged, that a single man": 6,
              "We hold these truths to be self-evident, that all men are created equal,": 7,
              "Permission is hereby granted, free of charge, to any person obtaining a copy of this software": 4}

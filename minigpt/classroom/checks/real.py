@@ -223,7 +223,7 @@ def grouped_mistake(answer, right, q, k, v, mask) -> Mistake:
 @check("dequantise: 16 bytes are 32 numbers again, low halves first, scale times count plus minimum")
 def check_dequantise(student: Student) -> None:
     """Checks `fn(packed: (N, 16) uint8, scale: (N, 1), minimum: (N, 1)) -> (N, 32)`, as in llama.cpp's Q4_1."""
-    for trial in range(8):
+    for _ in range(8):
         N = random.randint(2, 5)
         packed = torch.randint(256, (N, 16), dtype=torch.uint8)
         scale, minimum = torch.rand(N, 1) * 0.2 + 0.01, -torch.rand(N, 1) - 0.1
