@@ -90,6 +90,10 @@ class SmolLM2(GPT):
         """Refused with a ValueError."""
         raise ValueError(f"SmolLM2 can't be saved to {path}: it stays in the package that it was read from")
 
+    def save_page(self, path, title: str | None = None, history=None) -> None:
+        """Refused with a ValueError."""
+        raise ValueError(f"SmolLM2 can't be put on the page {path}: its weights are too large for one. Take a GPT of your own")
+
     def __repr__(self) -> str:
         return f"SmolLM2-135M-Instruct: {self.model.n_parameters:,} numbers in {str(self.model.norm.weight.dtype)[6:]}"
 

@@ -104,7 +104,7 @@ def test_attention_is_shown_for_the_last_tokens_of_a_long_text(gpt, monkeypatch)
 
 def test_it_is_neither_trained_nor_saved(gpt, tmp_path):
     for refused in (lambda: gpt.train(steps=1, text="abc " * 100), lambda: gpt.training_loop(text="abc"),
-                    lambda: gpt.save(tmp_path / "a.safetensors")):
+                    lambda: gpt.save(tmp_path / "a.safetensors"), lambda: gpt.save_page(tmp_path / "a.html")):
         with pytest.raises(ValueError, match="SmolLM2"):
             refused()
     assert not any(tmp_path.iterdir())
