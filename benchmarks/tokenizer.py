@@ -15,7 +15,8 @@ import tokenizers
 
 from benchmarks.measure import medians, row, seconds
 from minigpt.corpus import read_text
-from minigpt.tokenizer import WORDS, Tokenizer
+from minigpt.tokenizer import Tokenizer
+from minigpt.vocabulary import RULES
 
 VOCAB_SIZE = 2048
 REPEATS = 5
@@ -36,7 +37,7 @@ def library_tokenizer() -> tokenizers.Tokenizer:
     """An untrained one of the library's that splits text just as ours does."""
     library = tokenizers.Tokenizer(tokenizers.models.BPE())
     library.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
-        tokenizers.pre_tokenizers.Split(tokenizers.Regex(WORDS["bpe"].pattern), "isolated"),
+        tokenizers.pre_tokenizers.Split(tokenizers.Regex(RULES["letters"].pattern.pattern), "isolated"),
         tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     return library
 

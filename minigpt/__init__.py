@@ -4,20 +4,22 @@
     >>> gpt = GPT.pretrained()
     >>> print(gpt.generate("It is a truth"))
 
-Read it in the order of the pipeline: tokenizer, corpus, attention, model, training, sampling, gpt.
+Read it in the order of the pipeline: corpus, vocabulary, tokenizer; self_attention, model; presets,
+batches, pace, training_state, training; sampling; and gpt, where all of it meets.
 """
 
 import os
 
-# Waiting OpenMP threads spin by default, which makes training 7 to 10 times slower as soon as another program wants a
-# core. It has to be said before torch is imported, and whoever set it already is right.
+# Waiting OpenMP threads spin by default, which makes training 7 to 10 times slower as soon as
+# another program wants a core. It has to be said before torch is imported, and whoever set it
+# already is right.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from minigpt.attention import MultiHeadAttention, attention, causal_mask  # noqa: E402
 from minigpt.gpt import GPT  # noqa: E402
 from minigpt.model import FeedForward, GPTConfig, GPTModel, TransformerBlock  # noqa: E402
+from minigpt.self_attention import MultiHeadAttention, attention, causal_mask  # noqa: E402
 from minigpt.tokenizer import Tokenizer  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["GPT", "FeedForward", "GPTConfig", "GPTModel", "MultiHeadAttention", "Tokenizer", "TransformerBlock",
-           "attention", "causal_mask"]
+__all__ = ["GPT", "FeedForward", "GPTConfig", "GPTModel", "MultiHeadAttention", "Tokenizer",
+           "TransformerBlock", "attention", "causal_mask"]

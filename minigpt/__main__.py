@@ -1,34 +1,48 @@
 """The command line: `minigpt train`, `minigpt sample` and `minigpt evaluate`.
 
-A mistake in what was typed, and a file that is not what it should be, end with one sentence and exit status 2.
+A mistake in what was typed, and a file that is not what it should be, end with one sentence and
+exit status 2.
 """
 
 import argparse
+import glob
 import hashlib
-import json
+import os
+import stat
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from minigpt import corpus, files, presets
-from minigpt.gpt import GPT
+import minigpt
+from minigpt import arguments, corpus, files, presets
+from minigpt.gpt import GPT, SIZES
 from minigpt.model import POSITIONS
-from minigpt.progress import stop_request, with_progress_bar
+from minigpt.progress import stop_request, until_stopped
+from minigpt.run_file import RunFile
 from minigpt.tokenizer import METHODS
-from minigpt.training import TrainingDiverged, TrainingState, training_loop
+from minigpt.training import training_loop
+from minigpt.training_state import TrainingDiverged, TrainingState
 
-RUN_KIND = "minigpt training run"
-SIZE = ("vocab_size", "method", "d_model", "n_heads", "n_layers", "d_ff", "context_length", "dropout", "positions", "tied")
 RECIPE = ("batch_size", "learning_rate", "label_smoothing")
+FRACTIONS = ("dropout", "learning_rate", "label_smoothing")
+CHOICES = {"method": METHODS, "positions": POSITIONS}
+OUT = Path("model.safetensors")
+STANDARD_INPUT = "-"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):                      # a console that knows cp1252 only gets "?" for the rest
+        if hasattr(stream, "reconfigure"):      # a console of cp1252 gets "?" for what it has not
             stream.reconfigure(errors="replace")
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(words)
     try:
         return options.command(options)
+    except BrokenPipeError:                     # whoever reads, as "head" does, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, TypeError, OSError, MemoryError, TrainingDiverged) as error:
         print(f"minigpt: {error}", file=sys.stderr)
         return 2
@@ -37,93 +51,139 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("minigpt", description="A small GPT: train it, let it talk, measure it.")
-    commands = parser.add_subparsers(required=True, metavar="train | sample | evaluate")
+# ---- what may be typed ---------------------------------------------------------------------------
 
-    train = commands.add_parser("train", help="train a model on one text or several")
-    train.add_argument("texts", nargs="+", help=f"UTF-8 files, or names of texts that ship ({', '.join(corpus.NAMES)})")
-    train.add_argument("--out", required=True, type=Path, help="where the model goes (.safetensors)")
-    train.add_argument("--preset", default="classroom", choices=list(presets.PRESETS), help="default: classroom")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "minigpt", description="A small GPT: train it, let it talk, measure it.")
+    parser.add_argument("--version", action="version", version=f"minigpt {minigpt.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="train | sample | evaluate")
+    _add_train(commands.add_parser("train", help="train a model on one text or several"))
+    _add_sample(commands.add_parser("sample", help="let a model continue a prompt"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure how well it predicts a text"))
+    return parser
+
+
+def _path(word: str) -> Path:
+    try:
+        return arguments.path("path", word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("texts", nargs="+", help="UTF-8 files, - for standard input, or names of "
+                       f"texts that ship ({', '.join(corpus.NAMES)})")
+    train.add_argument("--out", type=_path, help="where the model goes, also in place of one that "
+                       f"is there (default: {OUT}, which must not be there)")
+    train.add_argument("--preset", default="classroom", choices=list(presets.PRESETS),
+                       help="default: classroom")
     budget = train.add_mutually_exclusive_group()
     budget.add_argument("--steps", type=int, help="train for so many steps")
     budget.add_argument("--seconds", type=float, help="train for so many seconds")
-    for name in SIZE + RECIPE:
-        choices = {"method": METHODS, "positions": POSITIONS}.get(name)
-        kind = str if choices else float if name in ("dropout", "learning_rate", "label_smoothing") else int
-        how = {"action": argparse.BooleanOptionalAction} if name == "tied" else {"type": kind, "choices": choices}
-        what = "the head is the token embedding (default: the preset's)" if name == "tied" else "default: the preset's"
-        train.add_argument("--" + name.replace("_", "-"), help=what, **how)
-    train.add_argument("--evaluations", type=int, default=4, help="how often the validation loss is measured (default: 4)")
+    for name in SIZES + RECIPE:
+        how = {"type": float if name in FRACTIONS else str if name in CHOICES else int,
+               "choices": CHOICES.get(name), "help": "default: the preset's"}
+        if name == "tied":
+            how = {"action": argparse.BooleanOptionalAction,
+                   "help": "the head is the token embedding (default: the preset's)"}
+        train.add_argument("--" + name.replace("_", "-"), **how)
+    train.add_argument("--evaluations", type=int, default=4,
+                       help="how often the validation loss is measured (default: 4)")
     train.add_argument("--seed", type=int, default=0, help="default: 0")
-    train.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")
+    _add_device(train)
     train.add_argument("--half", action="store_true", help="store the weights in 16 bits")
-    train.add_argument("--resume", action="store_true", help="go on with the same command where it was stopped")
+    begin = train.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true",
+                       help="go on with the same command where it was stopped")
+    begin.add_argument("--restart", action="store_true",
+                       help="begin anew, though an unfinished run is there")
     train.add_argument("--save-every", type=int, default=100, metavar="STEPS",
                        help="write down the run so often, to resume it from there (default: 100)")
     train.set_defaults(command=_train)
 
-    sample = commands.add_parser("sample", help="let a model continue a prompt")
-    sample.add_argument("model", type=Path)
-    sample.add_argument("--prompt", default="", help="default: the empty prompt")
+
+def _add_sample(sample: argparse.ArgumentParser) -> None:
+    sample.add_argument("model", type=_path)
+    sample.add_argument("--prompt", help="default: what is piped in, else the empty prompt")
     sample.add_argument("--max-new-tokens", type=int, default=200, help="default: 200")
-    sample.add_argument("--temperature", type=float, default=0.8, help="0 is greedy (default: 0.8)")
+    sample.add_argument("--temperature", type=float, default=0.8,
+                        help="0 is greedy (default: 0.8)")
     sample.add_argument("--top-k", type=int)
     sample.add_argument("--top-p", type=float)
     sample.add_argument("--seed", type=int)
-    sample.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")
+    _add_device(sample)
     sample.set_defaults(command=_sample)
 
-    evaluate = commands.add_parser("evaluate", help="measure how well a model predicts a text")
-    evaluate.add_argument("model", type=Path)
-    evaluate.add_argument("text", help="a UTF-8 file, or the name of a text that ships")
-    evaluate.add_argument("--held-out", action="store_true", help="only the last 10 %%, on which it was not trained")
-    evaluate.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")
-    evaluate.set_defaults(command=_evaluate)
-    return parser
 
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("model", type=_path)
+    evaluate.add_argument("text", help="a UTF-8 file, - for standard input, or the name of a text "
+                          "that ships")
+    evaluate.add_argument("--held-out", action="store_true",
+                          help="only the last 10 %%, on which it was not trained")
+    _add_device(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto (default: cpu)")
+
+
+@contextmanager
+def _files(words: list[str]) -> Iterator[list[str | Path]]:
+    """The files, or names of texts, that were typed: patterns spelled out, standard input in one.
+
+    A shell spells patterns out by itself; Windows' command line does not.
+    """
+    sources: list[str | Path] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for word in words:
+            if word == STANDARD_INPUT:
+                sources.append(Path(folder) / "standard input")
+                sources[-1].write_bytes(sys.stdin.buffer.read())
+            elif glob.has_magic(word) and not os.path.exists(word):
+                sources += sorted(map(Path, glob.glob(os.path.expanduser(word)))) or [word]
+            else:
+                sources.append(word)
+        yield sources
+
+
+# ---- train ---------------------------------------------------------------------------------------
 
 def _train(options) -> int:
-    settings = _settings(options)
-    if not options.out.name or options.out.is_dir():
-        raise ValueError(f"--out must be the path of a file, not of the folder {options.out}")
-    run_file = options.out.with_name(options.out.name + ".run")
-    if not options.out.parent.is_dir():
-        raise FileNotFoundError(f"--out: there is no folder {options.out.parent}")
+    with _files(options.texts) as texts:
+        options.texts = texts
+        out, run_file = _check_before(options)
+        with run_file.alone():
+            return _train_alone(options, out, run_file)
+
+
+def _check_before(options) -> tuple[Path, RunFile]:
+    """Where the model and the run go. Raises an error for all that can be known to end badly."""
+    if options.out is None and OUT.exists():
+        raise ValueError(f"{OUT} is there already: name another file with --out, or this one, to "
+                         "replace it")
+    out = options.out or OUT
+    run_file = RunFile(out, _settings(options))
+    if out.is_dir() or not out.name:
+        raise ValueError(f"--out must be the path of a file, not of the folder {out}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out: there is no folder {out.parent}")
     if options.save_every < 1:
         raise ValueError(f"--save-every must be at least 1, not {options.save_every}")
-    recipe = presets.recipe(options.preset, *(getattr(options, name) for name in RECIPE))
-    size = {name: getattr(options, name) for name in SIZE}
-    gpt = GPT.from_files(options.texts, preset=options.preset, seed=options.seed, device=options.device, **size)
-    settings["text"] = hashlib.sha256(gpt.training_text.ids).hexdigest()
-    state = TrainingState(gpt.model, recipe, options.seed)
-    if options.resume:
-        _resume(run_file, settings, state)
-        print(f"going on from step {state.step}")
-    loop = training_loop(state, gpt.training_text, gpt.validation_text, steps=settings["steps"],
-                         seconds=settings["seconds"], evaluations=options.evaluations)
-    validation_loss = None
-    try:
-        with stop_request() as stop:
-            for report in with_progress_bar(loop):
-                validation_loss = report.validation_loss or validation_loss
-                if stop or report.step % options.save_every == 0:
-                    files.save_tensors(run_file, RUN_KIND, state.tensors(), {"settings": json.dumps(settings)})
-                if stop:
-                    break
-    except TrainingDiverged:
-        if state.good[0] > 0:
-            gpt.save(options.out, half=options.half)
-            print(f"saved {options.out}, the model of step {state.good[0]}", file=sys.stderr)
-        raise
-    gpt.save(options.out, half=options.half)
-    if stop:
-        print(f"stopped at step {state.step}; saved {options.out}; the same command with --resume goes on")
-        return 130
-    run_file.unlink(missing_ok=True)
-    measured = "" if validation_loss is None else f", held-out loss {validation_loss:.3f} nats per byte"
-    print(f"{state.step} steps in {state.seconds:.0f} s{measured}; saved {options.out}")
-    return 0
+    for source in options.texts:
+        text = corpus.text_file("text", source)
+        for path in (out, run_file.path):
+            if path.exists() and path.samefile(text):
+                raise ValueError(f"--out {out} would replace the text {source} by "
+                                 f"{'the model' if path == out else 'the run'}: choose another "
+                                 "name")
+    if not options.resume:
+        run_file.check_free(options.restart)
+    for path in (out, run_file.path):
+        files.check_writable(path)
+    return out, run_file
 
 
 def _settings(options) -> dict:
@@ -131,37 +191,87 @@ def _settings(options) -> dict:
     budget = {"steps": options.steps, "seconds": options.seconds}
     if budget == {"steps": None, "seconds": None}:
         budget |= presets.preset(options.preset).budget
-    names = ("preset", "evaluations", "seed", *SIZE, *RECIPE)
+    names = ("preset", "evaluations", "seed", *SIZES, *RECIPE)
     return budget | {name: getattr(options, name) for name in names}
 
 
-def _resume(run_file: Path, settings: dict, state: TrainingState) -> None:
-    if not run_file.exists():
-        raise FileNotFoundError(f"--resume: there is no run to go on with at {run_file}; leave --resume out to begin one")
-    tensors, metadata = files.load_tensors(run_file, RUN_KIND)
-    before = json.loads(metadata["settings"])
-    if changed := [name for name in settings if settings[name] != before.get(name)]:
-        raise ValueError("--resume: the run was begun with other settings: " + ", ".join(
-            f"{name} was {before.get(name)} and is {settings[name]}" for name in changed))
-    state.load(tensors)
+def _train_alone(options, out: Path, run_file: RunFile) -> int:
+    recipe = presets.recipe(options.preset, *(getattr(options, name) for name in RECIPE))
+    size = {name: getattr(options, name) for name in SIZES}
+    gpt = GPT.from_files(options.texts, preset=options.preset, seed=options.seed,
+                         device=options.device, progress=True, **size)
+    settings = run_file.settings
+    settings["text"] = hashlib.sha256(gpt.training_text.ids).hexdigest()
+    state = TrainingState(gpt.model, recipe, options.seed)
+    if options.resume:
+        run_file.load(state)
+        print(f"going on from step {state.step}")
+    loop = training_loop(state, gpt.training_text, gpt.validation_text, steps=settings["steps"],
+                         seconds=settings["seconds"], evaluations=options.evaluations)
+    validation_loss = None
+    try:
+        with stop_request() as stop:
+            for report in until_stopped(loop, stop):
+                validation_loss = report.validation_loss or validation_loss
+                if report.step % options.save_every == 0:
+                    run_file.save(state)
+    except KeyboardInterrupt:
+        if not stop.at_once:
+            raise
+    except TrainingDiverged:
+        if state.good[0] > 0:
+            run_file.give_way(lambda: gpt.save(out, half=options.half))
+            print(f"saved {out}, the model of step {state.good[0]}", file=sys.stderr)
+        raise
+    run_file.give_way(lambda: gpt.save(out, half=options.half))
+    if stop:
+        if not stop.at_once:            # in the middle of a step there is nothing to go on from
+            run_file.save(state)
+        how = "; the same command with --resume goes on" if run_file.path.exists() else ""
+        print(f"stopped at step {state.step}; saved {out}{how}")
+        return 130
+    run_file.remove()
+    measured = ""
+    if validation_loss is not None:
+        measured = f", held-out loss {validation_loss:.3f} nats per byte"
+    print(f"{state.step} steps in {state.seconds:.0f} s{measured}; saved {out}")
+    return 0
 
+
+# ---- sample, evaluate ----------------------------------------------------------------------------
 
 def _sample(options) -> int:
     gpt = GPT.load(options.model, options.device)
-    pieces = gpt.stream(options.prompt, options.max_new_tokens, options.temperature, options.top_k, options.top_p,
-                        options.seed)
-    print(options.prompt, end="", flush=True)
+    prompt = _piped() if options.prompt is None else options.prompt
+    pieces = gpt.stream(prompt, options.max_new_tokens, options.temperature, options.top_k,
+                        options.top_p, options.seed)
+    print(prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
     return 0
 
 
+def _piped() -> str:
+    """What another program, or a file, gives to standard input, without its last line break."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):           # there is no standard input
+        return ""
+    if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
+        return ""
+    return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+
+
 def _evaluate(options) -> int:
     gpt = GPT.load(options.model, options.device)
-    text = corpus.read_text(options.text)
+    with _files([options.text]) as (source,):
+        text = corpus.read_text(source)
     if options.held_out:
         (text,) = corpus.split([text])[1]
+        if not text:
+            raise ValueError(f"{options.text} is too short: the last 10 % of it is not one "
+                             "character")
     print(f"{gpt.evaluate(text):.3f} nats per byte")
     return 0
 

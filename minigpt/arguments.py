@@ -1,19 +1,62 @@
-"""Say clearly what is wrong with an argument.
+"""Guards at the door: say clearly what is wrong with an argument, before the work begins.
 
-Every public function of the package checks what it is given with one of these, so that a slip is answered with a
-sentence ("temperature must be at least 0, not -1.0") and not with a stack trace from deep inside torch. Each check
-returns the value, so that it fits on the line that uses it. They raise TypeError for the wrong kind of thing and
-ValueError for the wrong amount of the right one.
+What a person calls declares what it takes, in one place above its body, and the body is left to the
+idea:
+
+    @takes(temperature=number(low=0), top_k=integer(low=1, optional=True))
+    def next_token_probs(logits, temperature=1.0, top_k=None): ...
+
+A slip is then answered with a sentence ("temperature must be a finite number at least 0, not -1.0")
+and not with a stack trace from deep inside torch. A guard is a function of the argument's name and
+its value: it returns the value that the body is to see, or raises TypeError for the wrong kind of
+thing and ValueError for the wrong amount of the right one. What our own code calls in a loop calls
+the function behind the guards, `function.__wrapped__`, or one that has none.
 """
 
+import functools
+import inspect
 import math
 import os
+from collections.abc import Callable
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
-import torch
+SHOWN = 60                                   # characters of a bad value that an error message shows
 
-SHOWN = 60      # characters of a bad value that an error message shows
+Guard = Callable[[str, Any], Any]
+
+
+def takes(*relations: Callable[[dict], None], **guards: Guard) -> Callable:
+    """Decorates a function, or a class: its arguments pass their guards first. What is left to its
+    default passes none.
+
+    `relations` then see all arguments together, by name, and raise where two of them do not go
+    together. It raises at the call for a generator function too, and `inspect.getsource` shows the
+    body.
+    """
+    def decorate(function):
+        if isinstance(function, type):
+            function.__init__ = decorate(function.__init__)
+            return function
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def guarded(*positional, **named):
+            try:
+                given = signature.bind(*positional, **named)
+            except TypeError:
+                return function(*positional, **named)   # one too few or many: Python's own words
+            for name in given.arguments.keys() & guards:
+                given.arguments[name] = guards[name](name, given.arguments[name])
+            if relations:
+                given.apply_defaults()
+                for check in relations:
+                    check(given.arguments)
+            return function(*given.args, **given.kwargs)
+
+        return guarded
+    return decorate
 
 
 def shown(value) -> str:
@@ -22,66 +65,88 @@ def shown(value) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
-def _allowed(low, high, open_low=False) -> str:
+def integer(low: int | None = None, high: int | None = None, *, optional: bool = False) -> Guard:
+    """A whole number from `low` to `high`, both included; None too where it is `optional`."""
+    def guard(name, value):
+        if optional and value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number{' or None' if optional else ''}, "
+                            f"not {shown(value)}")
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise ValueError(f"{name} must be {_limits(low, high)}, not {shown(value)}")
+        return int(value)
+    return guard
+
+
+def number(low: float | None = None, high: float | None = None, *, open_low: bool = False,
+           optional: bool = False) -> Guard:
+    """A finite number from `low` (not `low` itself, where `open_low`) to `high`; None too where it
+    is `optional`.
+    """
+    def guard(name, value):
+        if optional and value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number{' or None' if optional else ''}, "
+                            f"not {shown(value)}")
+        try:
+            value = float(value)
+        except OverflowError:                               # a whole number of more than 308 digits
+            value = math.inf
+        below = low is not None and (value <= low if open_low else value < low)
+        if not math.isfinite(value) or below or (high is not None and value > high):
+            limits = "" if low is None and high is None else " " + _limits(low, high, open_low)
+            raise ValueError(f"{name} must be a finite number{limits}, not {value}")
+        return value
+    return guard
+
+
+def _limits(low, high, open_low=False) -> str:
     above = "more than" if open_low else "at least"
     if low is not None and high is not None:
         return f"{above} {low} and at most {high}"
     return f"{above} {low}" if low is not None else f"at most {high}"
 
 
-def integer(name: str, value, low: int | None = None, high: int | None = None, *, optional: bool = False) -> int | None:
-    """A whole number from `low` to `high`, both included; None too where it is `optional`."""
-    if optional and value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be a whole number{' or None' if optional else ''}, not {shown(value)}")
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{name} must be {_allowed(low, high)}, not {shown(value)}")
-    return int(value)
+def choice(allowed, *, optional: bool = False) -> Guard:
+    """One of the `allowed` words; None too where it is `optional`."""
+    def guard(name, value):
+        if optional and value is None:
+            return None
+        if not isinstance(value, str) or value not in tuple(allowed):
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, "
+                             f"not {shown(value)}")
+        return value
+    return guard
 
 
-def number(name: str, value, low: float | None = None, high: float | None = None, *, open_low: bool = False,
-           optional: bool = False) -> float | None:
-    """A finite number from `low` (not `low` itself, where `open_low`) to `high`; None too where it is `optional`."""
-    if optional and value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number{' or None' if optional else ''}, not {shown(value)}")
-    try:
-        value = float(value)
-    except OverflowError:           # a whole number of more than 308 digits
-        value = math.inf
-    below = low is not None and (value <= low if open_low else value < low)
-    if not math.isfinite(value) or below or (high is not None and value > high):
-        limits = "" if low is None and high is None else f" {_allowed(low, high, open_low)}"
-        raise ValueError(f"{name} must be a finite number{limits}, not {value}")
-    return value
+def instance(kind: type, what: str | None = None, *, optional: bool = False) -> Guard:
+    """A `kind` of thing: a bool, a GPTModel, … `what` says it in words where the type's name does
+    not.
+    """
+    def guard(name, value):
+        if not (optional and value is None) and not isinstance(value, kind):
+            raise TypeError(f"{name} must be {what or 'a ' + kind.__name__}, not {shown(value)}")
+        return value
+    return guard
 
 
-def choice(name: str, value, allowed) -> str:
-    """One of the `allowed` words."""
-    if not isinstance(value, str) or value not in tuple(allowed):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {shown(value)}")
-    return value
-
-
-def instance(name: str, value, kind: type, what: str | None = None):
-    """A `kind` of thing: a bool, a GPTModel, … `what` says it in words where the type's name does not."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be {what or 'a ' + kind.__name__}, not {shown(value)}")
-    return value
+flag = instance(bool)
 
 
 def path(name: str, value) -> Path:
-    """The path of a file, which need not exist."""
-    instance(name, value, str | os.PathLike, "the path of a file")
-    if not os.fspath(value) or "\0" in os.fspath(value):
+    """The path of a file, which need not exist; "~" is one's home folder."""
+    instance(str | os.PathLike, "the path of a file")(name, value)
+    if not os.fspath(value) or "\0" in os.fsdecode(value):
         raise ValueError(f"{name} must be the path of a file, not {shown(value)}")
-    return Path(value)
+    return Path(os.path.expanduser(value))
 
 
 def text(name: str, value) -> str:
-    """A string that UTF-8 can write, so one without lone surrogates (half of a character, as "\\ud83d")."""
+    """A string that UTF-8 can write, so one without lone surrogates (half of a character, as
+    "\\ud83d").
+    """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {shown(value)}")
     try:
@@ -93,16 +158,12 @@ def text(name: str, value) -> str:
     return value
 
 
-def find_device(name: str) -> torch.device:
-    """"cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. ValueError for one that is not."""
-    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
-    if name == "auto":
-        name = next(kind for kind, count in there.items() if count)
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'mps', not {shown(name)}") from None
-    if (device.index or 0) >= there.get(device.type, 0):
-        raise ValueError(f"device must be one that this machine has ({', '.join(k for k, v in there.items() if v)}), "
-                         f"not {shown(name)}")
-    return device
+def nonempty_text(name: str, value) -> str:
+    """A text of one character at least."""
+    if not text(name, value):
+        raise ValueError(f"{name} must have at least one character, not ''")
+    return value
+
+
+SEED = integer(0, 2 ** 63 - 1, optional=True)   # of a text: None draws a new one
+TRAINING_SEED = integer(0, 2 ** 32 - 1)         # of a run, in which each step makes its own from it

@@ -1,35 +1,68 @@
-"""Where the text comes from: the first station of the pipeline, before the tokenizer turns text into token ids.
+"""Where the text comes from. The pipeline begins here: all that comes after it takes strings.
 
-A book is one text: one of the two that ship with the project, by its name, or a UTF-8 file of your own, by its path. A
-file is read and never executed. Small books are strings: `read_text`, then `split` into what is trained on and what is
-held out. A book too large for memory comes piece by piece and exactly alike: `read_chunks` gives the pieces of the same
-string, and `split_position` the place where `split` would cut it.
+A book is one text: one of the two that ship with the project, by its name, or a UTF-8 file of your
+own, by its path. A file is read and never executed. Small books are strings: `read_text`, then
+`split` into what is trained on and what is held out. A book too large for memory comes in chunks
+and exactly alike: `read_chunks` gives the same string in parts, and `split_position` the place
+where `split` would cut it.
 """
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from minigpt import arguments
+from minigpt.arguments import instance, integer, nonempty_text, number, shown, takes
 
 NAMES = ("austen", "shakespeare")       # the texts that ship in data/
-NEARBY = 1000                           # characters in which the split looks for a space between two words
+NEARBY = 1000                           # characters in which `split` looks for a space
+BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
 
-UTF8_BOM = b"\xef\xbb\xbf"              # "byte order mark": Windows programs write it at the start of UTF-8 files
-NOT_PLAIN_TEXT = {                      # how files begin that people take for text files
-    b"%PDF-": "a PDF document",
-    b"PK\x03\x04": "a zip archive, as .docx, .odt and .epub files are",
-    b"{\\rtf": "a document in rich text format",
-    b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16",
-}
-ADVICE = "Open it in the program that wrote it and save it as plain text with the encoding UTF-8."
+UTF8_BOM = b"\xef\xbb\xbf"      # "byte order mark": Windows programs write it at a file's start
+SAVE_AS_TEXT = ("Open it in the program that wrote it and save it as plain text with the encoding "
+                "UTF-8.")
+UNPACK = "Unpack it, and give the text that is inside."
+# How files begin that people take for text files, what such a file is, and what to do with it.
+# (Signatures: en.wikipedia.org/wiki/List_of_file_signatures. Where one could begin a text, it is
+# taken with a byte behind it that no text has.)
+NOT_PLAIN_TEXT = [
+    (rb"\xff\xfe\0\0|\0\0\xfe\xff", "text in UTF-32", SAVE_AS_TEXT),
+    (rb"\xff\xfe|\xfe\xff", "text in UTF-16", SAVE_AS_TEXT),
+    (rb"%PDF-", "a PDF document", SAVE_AS_TEXT),
+    (rb"PK\x03\x04", "a zip archive, as .docx, .odt and .epub files are", SAVE_AS_TEXT),
+    (rb"\{\\rtf", "a document in rich text format", SAVE_AS_TEXT),
+    (rb"\xd0\xcf\x11\xe0", "a document of an old Office, as .doc files are", SAVE_AS_TEXT),
+    (rb"\x1f\x8b", "compressed with gzip, as .gz files are", UNPACK),
+    (rb"\x1f\x9d", "compressed with compress, as .Z files are", UNPACK),
+    (rb"BZh[1-9]1AY&SY", "compressed with bzip2, as .bz2 files are", UNPACK),
+    (rb"\xfd7zXZ\0", "compressed with xz, as .xz files are", UNPACK),
+    (rb"\x28\xb5\x2f\xfd", "compressed with Zstandard, as .zst files are", UNPACK),
+    (rb"\x04\x22\x4d\x18", "compressed with LZ4, as .lz4 files are", UNPACK),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive, as .7z files are", UNPACK),
+    (rb"Rar!\x1a\x07", "a RAR archive, as .rar files are", UNPACK),
+    (rb".{257}ustar(?:\0|  \0)", "a tar archive, as .tar files are", UNPACK),
+    (rb"\x89PNG\r\n\x1a\n", "an image (PNG)", ""),
+    (rb"\xff\xd8\xff", "an image (JPEG)", ""),
+    (rb"GIF8[79]a.{0,6}\0", "an image (GIF)", ""),
+    (rb"II\*\0|MM\0\*", "an image (TIFF)", ""),
+    (rb"RIFF.{3}\0WEBP", "an image (WebP)", ""),
+    (rb"\0\0\0.ftyp(?:heic|avif|mif1)", "an image (HEIC or AVIF)", ""),
+    (rb"\0\0\0.ftyp", "a film or a sound file (MP4)", ""),
+    (rb"RIFF.{3}.WAVE|OggS\0|fLaC\0|ID3[\2-\4]\0", "a sound file", ""),
+    (rb"SQLite format 3\0", "a database (SQLite)", ""),
+    (rb".{5}\0\0\0\{\"", "a model, or other tensors (safetensors)", ""),
+    (rb"GGUF.\0\0\0", "a model (GGUF)", ""),
+    (rb"\x80[\2-\5]", "a pickle of Python objects", ""),
+]
 
 
 def data_folder() -> Path:
-    """The folder `data/` of the repository. Raises FileNotFoundError where the package was installed without it."""
+    """The folder `data/` of the repository. Raises FileNotFoundError where the package was
+    installed without it.
+    """
     folder = Path(__file__).resolve().parent.parent / "data"
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} with the texts is missing: clone the repository and install "
@@ -37,185 +70,166 @@ def data_folder() -> Path:
     return folder
 
 
-def read_text(source: str | os.PathLike) -> str:
-    """The whole book, one of `NAMES` or the path of a UTF-8 file (for a file that is called as a name: "./austen").
+# ---- reading -------------------------------------------------------------------------------------
 
-    A byte order mark at its start is dropped, and every line ends in "\\n", whatever it ended in ("\\r\\n" on Windows).
-    Raises FileNotFoundError or IsADirectoryError where there is no such file, and ValueError, which names the file and
-    the first bad byte, where it is empty, holds a NUL byte as binary files do, or is not UTF-8.
+
+def text_file(name: str, value) -> Path:
+    """A guard: a file that is there, and does not show in its first bytes that it is no plain text.
+
+    It is given by its path, in which "~" is one's home folder, or by one of `NAMES`.
+    """
+    what = f"one of {', '.join(map(repr, NAMES))} or the path of a text file"
+    instance(str | os.PathLike, what)(name, value)
+    if value in NAMES:
+        return data_folder() / f"{value}.txt"
+    try:
+        path = arguments.path(name, value)
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"there is no file {path}: give the path of a text file, or the name of a text that "
+            f"ships with minigpt ({', '.join(NAMES)})") from None
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.EINVAL):
+            raise
+        raise ValueError(f"{name} must be {what}, not {shown(value)}") from None
+    if stat.S_ISDIR(mode):              # opened, it would raise another error on each platform
+        raise IsADirectoryError(f"{path} is a folder, not a text file")
+    if not stat.S_ISREG(mode):          # a pipe or a device has no end, or can't be read twice
+        raise ValueError(f"{path} is not an ordinary file")
+    _check_beginning(path)
+    return path
+
+
+def read_text(source: str | os.PathLike) -> str:
+    """The whole book, one of `NAMES` or the path of a UTF-8 file ("./austen" for a file "austen").
+
+    A byte order mark at its start is dropped, and every line ends in "\\n", whatever it ended in
+    ("\\r\\n" on Windows). Raises FileNotFoundError or IsADirectoryError where there is no such
+    file, and ValueError, which names the file and the first bad byte, where it is empty, holds a
+    NUL byte as binary files do, or is not UTF-8.
     """
     return "".join(read_chunks(source))
 
 
+@takes(source=text_file, start=integer(low=0), stop=integer(low=0, optional=True),
+       size=integer(low=1, high=1 << 30))
 def read_chunks(source: str | os.PathLike, start: int = 0, stop: int | None = None,
                 size: int = 1 << 20) -> Iterator[str]:
-    """The same text, `read_text(source)[start:stop]`, piece by piece, in memory that does not grow with the text.
+    """The same text, `read_text(source)[start:stop]`, in memory that does not grow with its length.
 
-    A piece has about `size` characters and ends right before a space between two words (" " with no other whitespace
-    beside it), so that a word and the space that leads it are never parted: a tokenizer that treats such words one by
-    one makes of the pieces just what it makes of the whole. A piece becomes longer where there is no such space: a text
-    without any comes in one piece.
-
-    A wrong argument, a missing file and one that is visibly no text raise at once, as in `read_text`; a bad byte
-    further inside, when the reading gets there, after the pieces before it.
+    A chunk has at most `size` characters, and ends anywhere. A wrong argument, a missing file and
+    one that is visibly no text raise at once, as in `read_text`; a bad byte further inside, when
+    the reading gets there, after the chunks before it.
     """
-    start = arguments.integer("start", start, 0)
-    stop = arguments.integer("stop", stop, 0, optional=True)
-    size = arguments.integer("size", size, 1)
-    path = _path(source)
-    _check_beginning(path)
-    return _cut_between_words(_blocks(path, start, stop, size))
+    position = 0
+    # Python's text mode drops the mark, turns "\r\n" into "\n" and joins characters whose bytes a
+    # chunk would part. Positions count the characters that result: the way to `start` has to be
+    # read, and is passed over.
+    with open(source, encoding="utf-8-sig") as file:
+        while stop is None or position < stop:
+            try:
+                chunk = file.read(size)
+            except UnicodeDecodeError:
+                raise _not_utf8(source) from None
+            if "\0" in chunk:
+                raise _not_utf8(source)
+            if not chunk:
+                return
+            wanted = chunk[max(start - position, 0):None if stop is None else stop - position]
+            if wanted:
+                yield wanted
+            position += len(chunk)
 
 
+@takes(text=arguments.text)
+def normalise(text: str) -> str:
+    """A text as `read_text` would give it: without a byte order mark, each line ending in "\\n".
+
+    What a person has read from a file without thinking of either is then the same text.
+    """
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _check_beginning(path: Path) -> None:
+    with open(path, "rb") as file:
+        beginning = file.read(512)
+    if beginning in (b"", UTF8_BOM):
+        raise ValueError(f"{path} is empty: there is no text in it")
+    for signature, kind, advice in NOT_PLAIN_TEXT:
+        if found := re.match(signature, beginning, re.DOTALL):
+            first = found[0][:8].hex(" ").upper()
+            raise ValueError(f"{path} is {kind} (its first bytes are {first}), not plain text in "
+                             f"UTF-8. {advice}".rstrip())
+
+
+def _not_utf8(path: Path) -> ValueError:
+    """The error for a file with a byte that text in UTF-8 can't have: where it is, what to do."""
+    position = 0
+    with open(path, "rb") as file:
+        for line in file:       # no other character has the byte "\n" in it: lines decode alone
+            before, nul, _ = line.partition(b"\0")
+            try:
+                before.decode("utf-8")
+            except UnicodeDecodeError as error:
+                position += error.start
+                break
+            if nul:
+                position += len(before)
+                break
+            position += len(line)
+        file.seek(position)
+        bad = file.read(1).hex().upper()
+    return ValueError(f"{path} is not plain text in UTF-8: its byte {position} is 0x{bad}. "
+                      f"{SAVE_AS_TEXT}")
+
+
+# ---- what is held out ----------------------------------------------------------------------------
+
+
+def _books(name: str, value) -> Sequence[str]:
+    """A guard: a list of texts, none of them empty."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a list of texts (for one text, a list of one), "
+                        f"not {shown(value)}")
+    return [nonempty_text(f"{name}[{i}]", book) for i, book in enumerate(value)]
+
+
+FRACTION = number(low=0, high=0.5)
+
+
+@takes(books=_books, held_out=FRACTION)
 def split(books: Sequence[str], held_out: float = 0.1) -> tuple[list[str], list[str]]:
-    """(training parts, held-out tails): the last `held_out` of *each* book, so that each is trained on and tested on.
+    """(training parts, tails): the last `held_out` of *each* book is its tail, to be tested on.
 
-    A tail has at most the fraction `held_out` (0 to 0.5) of its book's characters. It begins at the first space
-    between two words from there on, so that no word is cut; where the next 1,000 characters have none, it begins at
-    the exact character. Together the parts are the book. A book of fewer than 1 / `held_out` characters has an empty
-    tail. Raises TypeError or ValueError for another fraction, for an empty book, and for one text where a list of
-    texts belongs.
+    A tail has at most the fraction `held_out` (0 to 0.5) of its book's characters. It begins at the
+    first space between two words from there on, so that no word is cut; where the next 1,000
+    characters have none, it begins at the exact character. Together the parts are the book. A book
+    of fewer than 1 / `held_out` characters has an empty tail. Raises TypeError or ValueError for
+    another fraction, for an empty book, and for one text where a list of texts belongs.
     """
-    if isinstance(books, str | bytes) or not isinstance(books, Sequence):
-        raise TypeError(f"books must be a list of texts (for one text, a list of one), not {arguments.shown(books)}")
-    held_out = _fraction(held_out)
     training, tails = [], []
-    for number, book in enumerate(books):
-        if not arguments.text(f"books[{number}]", book):
-            raise ValueError(f"books[{number}] must have at least one character, not ''")
+    for book in books:
         cut = _cut(len(book), held_out, lambda start, stop, book=book: book[start:stop])
         training.append(book[:cut])
         tails.append(book[cut:])
     return training, tails
 
 
+@takes(held_out=FRACTION)
 def split_position(source: str | os.PathLike, held_out: float = 0.1) -> int:
-    """The character at which `split([read_text(source)], held_out)` cuts, found without holding the text in memory.
+    """The character at which `split([read_text(source)], held_out)` cuts, in little memory.
 
-    `read_chunks(source, stop=position)` is then the training part, `read_chunks(source, start=position)` the tail.
+    `read_chunks(source, stop=position)` is then the training part, and
+    `read_chunks(source, start=position)` the tail.
     """
-    held_out = _fraction(held_out)
-    length = sum(len(piece) for piece in read_chunks(source))
+    length = sum(map(len, read_chunks(source)))
     return _cut(length, held_out, lambda start, stop: "".join(read_chunks(source, start, stop)))
 
 
-def _fraction(held_out: float) -> float:
-    return arguments.number("held_out", held_out, 0, 0.5)
-
-
 def _cut(length: int, held_out: float, read: Callable[[int, int], str]) -> int:
-    """Where the tail begins of a text of `length` characters, of which `read(start, stop)` gives a slice."""
+    """Where the tail begins of a text of `length` characters, of which `read` gives a slice."""
     exact = length - int(length * held_out)
-    nearby = read(exact - 1, exact + NEARBY)            # with the character before, which may be the end of a word
-    return next((exact - 1 + i for i in range(1, len(nearby)) if _between_words(nearby, i)), exact)
-
-
-def _between_words(text: str, position: int) -> bool:
-    """Whether `text[position]` (not the first) is a space with no other whitespace beside it."""
-    return text[position] == " " and len(text[position - 1:position + 2].split()) == 2
-
-
-def _path(source: str | os.PathLike) -> Path:
-    if isinstance(source, str) and source in NAMES:
-        return data_folder() / f"{source}.txt"
-    if not isinstance(source, str | os.PathLike):
-        raise TypeError(_no_source(source))
-    return Path(source)
-
-
-def _no_source(source) -> str:
-    return (f"source must be one of {', '.join(map(repr, NAMES))} or the path of a text file, "
-            f"not {arguments.shown(source)}")
-
-
-def _check_beginning(path: Path) -> None:
-    """Refuse what is not there, and what shows in its first bytes that it is not plain text."""
-    try:
-        _check_is_file(path)
-        with open(path, "rb") as file:
-            beginning = file.read(8)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"there is no file {path}: give the path of a text file, or the name of a text that "
-                                f"ships with minigpt ({', '.join(NAMES)})") from None
-    if beginning in (b"", UTF8_BOM):
-        raise ValueError(f"{path} is empty: there is no text in it")
-    for signature, what in NOT_PLAIN_TEXT.items():
-        if beginning.startswith(signature):
-            raise ValueError(f"{path} is {what} (its first bytes are {signature.hex(' ').upper()}), "
-                             f"not plain text in UTF-8. {ADVICE}")
-
-
-def _check_is_file(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except ValueError:                                  # a NUL in the path
-        raise ValueError(_no_source(str(path))) from None
-    except OSError as error:
-        if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):       # a text in the place of a path
-            raise ValueError(_no_source(str(path))) from None
-        raise
-    if stat.S_ISDIR(mode):                              # opened, it would raise another error on each platform
-        raise IsADirectoryError(f"{path} is a folder, not a text file")
-    if not stat.S_ISREG(mode):                          # a pipe or a device has no end, or can't be read twice
-        raise ValueError(f"{path} is not an ordinary file")
-
-
-def _blocks(path: Path, start: int, stop: int | None, size: int) -> Iterator[str]:
-    """`text[start:stop]` of the file in blocks of at most `size` characters, cut anywhere."""
-    position = 0
-    # Python's text mode drops the mark, turns "\r\n" into "\n" and joins characters whose bytes a block would part.
-    # Positions count the characters that result, so the way to `start` has to be read, and is passed over.
-    with open(path, encoding="utf-8-sig") as file:
-        while stop is None or position < stop:
-            try:
-                block = file.read(size)
-            except UnicodeDecodeError:
-                raise _not_utf8(path) from None
-            if "\0" in block:
-                raise _not_utf8(path)
-            if not block:
-                return
-            yield block[max(start - position, 0):None if stop is None else stop - position]
-            position += len(block)
-
-
-def _cut_between_words(blocks: Iterator[str]) -> Iterator[str]:
-    """The same text cut anew, each piece ending right before the last space between two words that it has."""
-    waiting = ""
-    for block in blocks:
-        low = max(len(waiting) - 1, 1)                  # all before was searched; the last one needed what follows it
-        waiting += block
-        cut = _last_between_words(waiting, low)
-        if cut is not None:
-            yield waiting[:cut]
-            waiting = waiting[cut:]
-    if waiting:
-        yield waiting
-
-
-def _last_between_words(text: str, low: int) -> int | None:
-    """The last position from `low` on (at least 1) of a space between two words."""
-    position = text.rfind(" ", low)
-    while position >= 0 and not _between_words(text, position):
-        position = text.rfind(" ", low, position)
-    return position if position >= 0 else None
-
-
-def _not_utf8(path: Path) -> ValueError:
-    """The error for a file that has a byte which text in UTF-8 can't have: it says where, and what to do."""
-    position = 0
-    with open(path, "rb") as file:
-        for line in file:                               # no other character has the byte "\n" in it: lines decode alone
-            text, nul, _ = line.partition(b"\0")
-            try:
-                text.decode("utf-8")
-            except UnicodeDecodeError as error:
-                position += error.start
-                break
-            if nul:
-                position += len(text)
-                break
-            position += len(line)
-        file.seek(position)
-        bad = file.read(1).hex().upper()
-    return ValueError(f"{path} is not plain text in UTF-8: its byte {position} is 0x{bad}. {ADVICE}")
+    before = exact - 1                  # the character before may be the end of a word
+    space = BETWEEN_WORDS.search(read(before, exact + NEARBY))
+    return before + space.start() if space else exact

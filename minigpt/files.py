@@ -1,17 +1,20 @@
 """Files that are written whole or not at all, and that notice when they have been damaged.
 
-`GPT` keeps a model here, `minigpt train --resume` a training run. The format is safetensors (numbers and strings, nothing
-that could be executed), with two additions in its metadata: what kind of file it is, and a SHA-256 over every byte of
-it, so that a single flipped bit is an error and not a slightly different model.
+`GPT` keeps a model here, `minigpt train --resume` a training run. The format is safetensors
+(numbers and strings, nothing that could be executed), with two additions in its metadata: what kind
+of file it is, and a SHA-256 over every byte of it, so that a single flipped bit is an error and not
+a slightly different model.
 """
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors.torch
@@ -24,33 +27,70 @@ ABANDONED = 60        # seconds after which an unfinished file is one whose writ
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-    """Write `content` to `path`, so that at every moment the old file or the new one is there, whole.
+    """Write `content` to `path`: at every moment the old file or the new one is there, whole.
 
-    Raises OSError naming the file when it cannot be written; the old one is then untouched.
+    A symbolic link stays one, and what it points to is written. Raises OSError naming the file when
+    it cannot be written, or is no ordinary file (a folder, a device); nothing is then changed.
     """
-    path = Path(path)
-    temporary = None
-    try:
-        _remove_abandoned(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())      # mkstemp's files are for their owner alone; this one is an ordinary file
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
+    with _explained(path):
+        target = _target(path)
+        _remove_abandoned(target)
+        temporary = _temporary(target)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp's files are for their owner alone; this one is as it was, or an ordinary one.
+            os.chmod(temporary, target.stat().st_mode if target.exists() else 0o666 & ~_umask())
+            os.replace(temporary, target)
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        if isinstance(error, OSError):
-            kept = "; the file that was there is unchanged" if os.path.exists(path) else ""
-            raise type(error)(error.errno, f"cannot write {path}: {error.strerror}{kept}") from error
-        raise
+            raise
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raise the OSError that `write_atomically` would, while there is nothing yet to lose."""
+    with _explained(path):
+        os.unlink(_temporary(_target(path)))
+
+
+@contextlib.contextmanager
+def _explained(path: str | os.PathLike) -> Iterator[None]:
+    """In here, an OSError is one that names `path` and says that nothing was lost."""
+    try:
+        yield
+    except OSError as error:
+        kept = "; the file that was there is unchanged" if os.path.isfile(path) else ""
+        message = f"cannot write {path}: {error.strerror}{kept}"
+        raise type(error)(error.errno, message) from error
+
+
+def _target(path: str | os.PathLike) -> Path:
+    """Where `path` leads, links followed. Raises OSError unless it is a file, or a new name."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is not an ordinary file")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is write-protected")
+    return target
+
+
+def _temporary(target: Path) -> str:
+    """A new, empty file beside `target`."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.",
+                                         suffix=".unfinished")
+    os.close(handle)
+    return temporary
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Delete what killed processes have left of their attempts to write `path`, so that it does not pile up."""
+    """Delete what killed processes have left of their attempts to write `path`, so that it does not
+    pile up.
+    """
     for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
         with contextlib.suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > ABANDONED:
@@ -63,14 +103,17 @@ def _umask() -> int:
     return mask
 
 
-def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and strings to a safetensors file of our own `kind`, atomically, with a checksum.
+def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor],
+                 metadata: dict[str, str]) -> None:
+    """Write tensors and strings to a safetensors file of our own `kind`, atomically, with a
+    checksum.
 
-    Equal tensors and strings make equal files, byte for byte. Raises OSError naming the file when it cannot be written.
+    Equal tensors and strings make equal files, byte for byte. Raises OSError naming the file when
+    it cannot be written.
     """
     metadata = metadata | {"format": kind, "format_version": FORMAT_VERSION, "sha256": BLANK}
-    content = _in_order(safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-                                               metadata))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = _in_order(safetensors.torch.save(tensors, metadata))
     checksum = hashlib.sha256(content).hexdigest()
     write_atomically(path, content.replace(_entry(BLANK), _entry(checksum), 1))
 
@@ -78,8 +121,8 @@ def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor],
 def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a file that `save_tensors` wrote: its tensors and its strings.
 
-    Raises FileNotFoundError or another OSError where it cannot be read, ValueError naming the file and the reason where it
-    is damaged, of another kind, or of another format version.
+    Raises FileNotFoundError or another OSError where it cannot be read, ValueError naming the file
+    and the reason where it is damaged, of another kind, or of another format version.
     """
     path = Path(path)
     if not path.exists():
@@ -89,8 +132,8 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
     content = path.read_bytes()
     metadata = _metadata(path, content, kind)
     if metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {metadata.get('format_version')!r}, and this minigpt reads version "
-                         f"{FORMAT_VERSION!r}: update minigpt")
+        raise ValueError(f"{path} has format version {metadata.get('format_version')!r}, and this "
+                         f"minigpt reads version {FORMAT_VERSION!r}: update minigpt")
     found = metadata.get("sha256")
     if hashlib.sha256(content.replace(_entry(found), _entry(BLANK), 1)).hexdigest() != found:
         raise ValueError(f"{path} is damaged: its checksum does not match its content")
@@ -100,18 +143,30 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def kind_of(path: str | os.PathLike) -> str | None:
+    """What kind of file of ours this says that it is, damaged or not; None for one of others."""
+    try:
+        return _header(Path(path).read_bytes())[0]["__metadata__"]["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def _entry(checksum: str) -> bytes:
     return f'"sha256":"{checksum}"'.encode()
 
 
 def _header(content: bytes) -> tuple[dict, int]:
-    """The header of a safetensors file (8 bytes that give its length, then JSON), and where the tensors begin."""
+    """The header of a safetensors file (8 bytes that give its length, then JSON), and where the
+    tensors begin.
+    """
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), end
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with its strings sorted by name: the library writes them in an order left to chance."""
+    """The same safetensors file with its strings sorted by name: the library writes them in an
+    order left to chance.
+    """
     header, end = _header(content)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
@@ -127,5 +182,6 @@ def _metadata(path: Path, content: bytes, kind: str) -> dict[str, str]:
         reason = "it is damaged or not a safetensors file" if content else "it is empty"
         raise ValueError(f"{path} is not a {kind} file: {reason}") from None
     if found != kind:
-        raise ValueError(f"{path} is not a {kind} file: it is a safetensors file that says {found!r} of its format")
+        raise ValueError(f"{path} is not a {kind} file: it is a safetensors file that says "
+                         f"{found!r} of its format")
     return metadata

@@ -1,268 +1,322 @@
 """GPT: tokenizer and model in one object, that trains, talks, and fits into one file.
 
-The last stop: everything below it (tokenizer, model, training, sampling) knows nothing of the others, and this is where
-they meet. Text goes in and text comes out.
+Everything else meets here. Text goes in and text comes out.
 """
 
 import codecs
 import json
+import math
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from minigpt import corpus, files, presets
-from minigpt.arguments import choice, find_device, instance, integer, shown
-from minigpt.arguments import path as check_path
-from minigpt.arguments import text as check_text
-from minigpt.model import GPTConfig, GPTModel
-from minigpt.sampling import generate_ids, last_logits, next_token_probs
+from minigpt.arguments import (
+    SEED,
+    TRAINING_SEED,
+    choice,
+    flag,
+    instance,
+    integer,
+    nonempty_text,
+    number,
+    path,
+    shown,
+    takes,
+    text,
+)
+from minigpt.batches import START, TokenizedText, tokenize
+from minigpt.device import find_device
+from minigpt.model import GPTConfig, GPTModel, evaluating
+from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
+from minigpt.sampling import SETTINGS, generate_ids, last_logits, next_token_probs
 from minigpt.tokenizer import Tokenizer
-from minigpt.training import Report, TokenizedText, TrainingState, evaluate, training_loop
+from minigpt.training import Report, evaluate, training_loop
+from minigpt.training_state import TrainingState
 
 KIND = "minigpt model"
-START = "\n"        # what a text is taken to follow: an empty prompt too needs a token to begin from
+SIZES = ("vocab_size", "method",
+         *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
+Pieces = Callable[[], Iterable[str]]        # a text that can be read again, and each time in pieces
 
 
-@dataclass
-class History:
-    """What happened in training: one entry a step, and one a measurement of the validation loss. Nats per byte."""
+def _device(name, value) -> torch.device:
+    return find_device(value)
 
-    steps: list[int] = field(default_factory=list)
-    train_loss: list[float] = field(default_factory=list)
-    val_steps: list[int] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    tokens_per_second: float = 0.0
-    interrupted: bool = False
 
-    def add(self, report: Report) -> None:
-        """Take in one more step."""
-        self.steps.append(report.step)
-        self.train_loss.append(report.loss)
-        if report.validation_loss is not None:
-            self.val_steps.append(report.step)
-            self.val_loss.append(report.validation_loss)
-        self.seconds, self.tokens_per_second = report.seconds, report.tokens_per_second
+def _books(name, value) -> list[str]:
+    """A guard: `value`, one text or several, as a list of texts of at least one character."""
+    if isinstance(value, bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} must be a str or a list of them, not {shown(value)}")
+    books = [value] if isinstance(value, str) else value
+    if not books or not all([text(name, book) for book in books]):
+        raise ValueError(f"{name} must have at least one character, not {shown(value)}")
+    return [corpus.normalise(book) for book in books]
 
-    def plot(self):
-        """The loss curves, as a picture for a notebook. Needs the notebook extra (matplotlib)."""
-        from minigpt.classroom.plots import loss_curve  # only here: the core stands without a front end
-        return loss_curve(self)
+
+def _sources(name, value) -> Sequence[str | os.PathLike]:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not value:
+        raise TypeError(f"{name} must be a list of files (for one file, a list of one), "
+                        f"not {shown(value)}")
+    return value
 
 
 class GPT:
     """A tokenizer and a model that fit together. `from_text`, `load` and `pretrained` make one."""
 
+    @takes(tokenizer=instance(Tokenizer), model=instance(GPTModel))
     def __init__(self, tokenizer: Tokenizer, model: GPTModel):
-        """Raises ValueError where the model has more or fewer tokens than the tokenizer: it would say what nobody can read."""
-        instance("tokenizer", tokenizer, Tokenizer)
-        instance("model", model, GPTModel)
+        """Raises ValueError where the model has not as many tokens as the tokenizer."""
         if model.config.vocab_size != tokenizer.vocab_size:
-            raise ValueError(f"the model's vocab_size must be the tokenizer's, {tokenizer.vocab_size}, "
-                             f"not {model.config.vocab_size}")
+            raise ValueError(f"the model's vocab_size must be the tokenizer's, "
+                             f"{tokenizer.vocab_size}, not {model.config.vocab_size}")
         self.tokenizer, self.model = tokenizer, model
         self.training_text: TokenizedText | None = None
         self.validation_text: TokenizedText | None = None
+        self.run: TrainingState | None = None       # the latest: the next reads on behind it
 
-    # ---- making one ------------------------------------------------------------------------------------------------------
+    # ---- making one ------------------------------------------------------------------------------
 
     @classmethod
-    def from_text(cls, text: str | Sequence[str], vocab_size: int | None = None, method: str | None = None,
-                  d_model: int | None = None, n_heads: int | None = None, n_layers: int | None = None,
-                  d_ff: int | None = None, context_length: int | None = None, dropout: float | None = None,
-                  positions: str | None = None, tied: bool | None = None, *, preset: str = "classroom", seed: int = 0,
-                  device: str = "cpu") -> "GPT":
-        """An untrained GPT for a text, or for several books: the vocabulary is chosen, the weights are random.
+    @takes(text=_books, seed=TRAINING_SEED, device=_device, progress=flag)
+    def from_text(cls, text: str | Sequence[str], vocab_size: int | None = None,
+                  method: str | None = None, *, preset: str = "classroom", seed: int = 0,
+                  device: str = "cpu", progress: bool = False, **size) -> "GPT":
+        """An untrained GPT for a text, or for several books: chosen vocabulary, random weights.
 
-        The last 10 % of each book is held out, for the validation loss alone: the tokenizer does not see it either. The sizes
-        are those of `GPTConfig`, and what is not given is the preset's. Raises TypeError or ValueError naming the argument.
+        The last 10 % of each book is held out, for the validation loss alone: the tokenizer does
+        not see it either. Sizes (d_model, n_heads, …) are those of `GPTConfig`, and what is not
+        given is the preset's. `progress` shows bars, for a text that takes a while. Raises
+        TypeError or ValueError naming the argument.
         """
-        training, held_out = corpus.split(_books(text))
-        return cls._from_pieces(lambda: training, lambda: held_out, preset, seed, device, vocab_size=vocab_size,
-                                method=method, d_model=d_model, n_heads=n_heads, n_layers=n_layers, d_ff=d_ff,
-                                context_length=context_length, dropout=dropout, positions=positions, tied=tied)
+        training, held_out = corpus.split(text)
+        return cls._from_pieces(lambda: training, lambda: held_out, preset, seed, device, progress,
+                                vocab_size=vocab_size, method=method, **size)
 
     @classmethod
-    def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom", seed: int = 0,
-                   device: str = "cpu", **size) -> "GPT":
-        """The same for files (or names of texts that ship) of any length: none is read into memory as a whole."""
-        if isinstance(sources, str | bytes) or not isinstance(sources, Sequence) or not sources:
-            raise TypeError(f"sources must be a list of files (for one file, a list of one), not {shown(sources)}")
-        cuts = [corpus.split_position(source) for source in sources]
-        pieces = list(zip(sources, cuts, strict=True))
-        return cls._from_pieces(
-            lambda: (piece for source, cut in pieces for piece in corpus.read_chunks(source, stop=cut)),
-            lambda: (piece for source, cut in pieces for piece in corpus.read_chunks(source, start=cut)),
-            preset, seed, device, **size)
+    @takes(sources=_sources, seed=TRAINING_SEED, device=_device, progress=flag)
+    def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom",
+                   seed: int = 0, device: str = "cpu", progress: bool = False, **size) -> "GPT":
+        """The same for files (or names of texts that ship), none of which is read as a whole."""
+        cuts = [(source, corpus.split_position(source)) for source in sources]
+
+        def training():
+            return (piece for source, cut in cuts for piece in corpus.read_chunks(source, stop=cut))
+
+        def held_out():
+            return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
+
+        return cls._from_pieces(training, held_out, preset, seed, device, progress, **size)
 
     @classmethod
-    def _from_pieces(cls, training, held_out, preset, seed, device, **size) -> "GPT":
-        integer("seed", seed, low=0, high=2 ** 32 - 1)
-        device = find_device(device)
-        size = presets.preset(preset).size | {name: value for name, value in size.items() if value is not None}
+    def _from_pieces(cls, training: Pieces, held_out: Pieces, preset: str, seed: int,
+                     device: torch.device, progress: bool, **size) -> "GPT":
+        given = {name: value for name, value in size.items() if value is not None}
+        size = presets.preset(preset).size | given
         vocab_size, method = size.pop("vocab_size"), size.pop("method")
-        config = GPTConfig(**size)                                   # a size that cannot be is refused before the work
-        tokenizer = Tokenizer.train(training(), vocab_size, method)
+        config = GPTConfig(**size)              # a size that cannot be is refused before the work
+        show = shown_bar if progress else without_bar
+        tokenizer = Tokenizer.train(show(training(), "reading"), vocab_size, method,
+                                    progress=lambda merges, n: show(merges, "merges", n))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = GPTModel(GPTConfig(**asdict(config) | {"vocab_size": tokenizer.vocab_size}))
+            model = GPTModel(replace(config, vocab_size=tokenizer.vocab_size))
         gpt = cls(tokenizer, model.to(device))
-        gpt.training_text = tokenize(tokenizer, training())
+        gpt.training_text = tokenize(tokenizer, show(training(), "tokenizing"))
         gpt.validation_text = tokenize(tokenizer, held_out())
         return gpt
 
     @classmethod
+    @takes(name=choice(("austen", "smollm2")), bfloat16=flag)
     def pretrained(cls, name: str = "austen", *, bfloat16: bool = False) -> "GPT":
-        """The model that ships in `data/`, trained on three novels by Jane Austen; or "smollm2", a chat model that others made.
+        """The model that ships in `data/`: it has read Jane Austen, but for the end of Persuasion.
+        Or "smollm2", a chat model that others have made, on the same parts.
 
-        For that one `python3 run.py setup real` gets the weights (93 MB), once; `bfloat16` holds them in 16 bits, half the
-        memory, where the processor computes with them. Raises FileNotFoundError where the weights are missing.
+        For that one `python3 run.py setup real` gets the weights (93 MB), once; `bfloat16` holds
+        them in 16 bits, half the memory, where the processor computes with them. Raises
+        FileNotFoundError where they are missing.
         """
-        instance("bfloat16", bfloat16, bool)
-        if choice("name", name, ("austen", "smollm2")) == "smollm2":
-            from minigpt.smollm2 import SmolLM2  # it is made of what stands here
+        if name == "smollm2":
+            from minigpt.smollm2 import SmolLM2             # it is made of what stands here
             return SmolLM2.read(bfloat16)
         if bfloat16:
             raise ValueError("bfloat16 must be False for the model that ships, which is small, not True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
-    # ---- training --------------------------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------
 
+    @takes(text=_books, evaluations=integer(1), seed=TRAINING_SEED,
+           steps=integer(1, optional=True), seconds=number(0, open_low=True, optional=True))
     def training_loop(self, *, steps: int | None = None, seconds: float | None = None,
-                      text: str | Sequence[str] | None = None, preset: str = "classroom", batch_size: int | None = None,
-                      learning_rate: float | None = None, label_smoothing: float | None = None, seed: int = 0,
+                      text: str | Sequence[str] | None = None, preset: str = "classroom",
+                      batch_size: int | None = None, learning_rate: float | None = None,
+                      label_smoothing: float | None = None, seed: int = 0,
                       evaluations: int = 4) -> Iterator[Report]:
-        """Train step by step: a generator of reports, one a step. `train` is the same in one go, and explains the arguments."""
+        """Train step by step: a generator of reports, one a step. `train` explains it."""
         if text is not None:
-            training, held_out = corpus.split(_books(text))
-            self.training_text, self.validation_text = tokenize(self.tokenizer, training), tokenize(self.tokenizer, held_out)
+            self.training_text, self.validation_text = (tokenize(self.tokenizer, part)
+                                                        for part in corpus.split(text))
+            self.run = None
         if self.training_text is None:
-            raise ValueError("text must be given: this GPT was loaded, and a file holds no training text")
+            raise ValueError("text must be given: this GPT was loaded, and a file holds no "
+                             "training text")
         if steps is None and seconds is None:
-            steps, seconds = (presets.preset(preset).budget.get(name) for name in ("steps", "seconds"))
-        state = TrainingState(self.model, presets.recipe(preset, batch_size, learning_rate, label_smoothing), seed)
-        return training_loop(state, self.training_text, self.validation_text, steps=steps, seconds=seconds,
-                             evaluations=evaluations)
+            budget = presets.preset(preset).budget
+            steps, seconds = budget.get("steps"), budget.get("seconds")
+        recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing)
+        batches_before = math.ceil(self.run.windows_read / recipe.batch_size) if self.run else 0
+        state = TrainingState(self.model, recipe, seed, batches_before)
+        loop = training_loop(state, self.training_text, self.validation_text, steps=steps,
+                             seconds=seconds, evaluations=evaluations)
+        self.run = state
+        return loop
 
+    @takes(progress=flag)
     def train(self, steps: int | None = None, *, progress: bool = True, **arguments) -> History:
         """Train for a number of `steps`, or for `seconds`, and tell how it went.
 
-        Keyword arguments: seconds; text (another text, or several, to train on); preset ("classroom" or "reference");
-        batch_size, learning_rate, label_smoothing (in place of the preset's); seed; evaluations (how often the validation
-        loss is measured). An interrupt (Ctrl-C, or the notebook's stop button) ends training between two steps, keeps the
-        model so far, and sets `interrupted`; train again to go on. Raises TypeError or ValueError for a bad argument,
-        TrainingDiverged where the loss is no longer finite, with the model back at its last good step.
+        Keyword arguments: seconds; text (another text, or several, to train on); preset
+        ("classroom" or "reference"); batch_size, learning_rate, label_smoothing (in place of the
+        preset's); seed; evaluations (how often the validation loss is measured). An interrupt
+        (Ctrl-C, or the notebook's stop button) ends training between two steps, keeps the model so
+        far, and sets `interrupted`.
+
+        Train again to go on: the text is read on from where the last training stopped. The learning
+        rate has a schedule of its own in each training: it warms up and decays anew, so one long
+        training ends lower than many short ones. The last digits of a loss depend on the number of
+        threads (`torch.set_num_threads`), since sums are then added up in another order. Raises
+        TypeError or ValueError for a bad argument, TrainingDiverged where the loss is no longer
+        finite, with the model back at its last good step.
         """
-        from minigpt.progress import stop_request, with_progress_bar
-        instance("progress", progress, bool)
-        loop = self.training_loop(steps=steps, **arguments)
-        history = History()
+        loop, history = self.training_loop(steps=steps, **arguments), History()
+        if progress and self.run.batches_before:
+            print(f"Going on: {self.run.windows_read:,} windows of the text have been read. The "
+                  "learning rate warms up and decays anew.")
         with stop_request() as stop:
-            for report in with_progress_bar(loop) if progress else loop:
+            for report in until_stopped(loop, stop, progress):
                 history.add(report)
-                if stop:
-                    history.interrupted = True
-                    break
-        loop.close()            # its last look at the weights, where it was stopped early
         return history
 
+    @takes(text=nonempty_text)
     def evaluate(self, text: str) -> float:
-        """The loss on a text, in nats per UTF-8 byte, whatever the tokenizer: the lower, the better it is predicted."""
-        if not check_text("text", text):
-            raise ValueError("text must have at least one character, not ''")
-        return evaluate(self.model, tokenize(self.tokenizer, [text]))
+        """The loss on a text, in nats per UTF-8 byte, whatever the tokenizer. Lower is better."""
+        return evaluate(self.model, tokenize(self.tokenizer, [corpus.normalise(text)]))
 
-    # ---- talking ---------------------------------------------------------------------------------------------------------
+    def adopt(self, other: "GPT") -> None:
+        """Become what `other` is: its tokenizer, its model, its texts, how far it has read."""
+        self.__dict__.update(vars(other))
 
-    def generate(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None,
-                 top_p: float | None = None, seed: int | None = None) -> str:
-        """A continuation of `prompt`, without the prompt itself. Temperature 0 is greedy; equal seeds give equal texts."""
+    # ---- talking ---------------------------------------------------------------------------------
+
+    def generate(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8,
+                 top_k: int | None = None, top_p: float | None = None,
+                 seed: int | None = None) -> str:
+        """A continuation of `prompt`, without the prompt itself.
+
+        Temperature 0 is greedy. Equal seeds give equal texts; None draws a new one.
+        """
         return "".join(self.stream(prompt, max_new_tokens, temperature, top_k, top_p, seed))
 
-    def stream(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None,
-               top_p: float | None = None, seed: int | None = None) -> Iterator[str]:
+    @takes(prompt=text, max_new_tokens=integer(0), seed=SEED, **SETTINGS)
+    def stream(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8,
+               top_k: int | None = None, top_p: float | None = None,
+               seed: int | None = None) -> Iterator[str]:
         """The same text, piece by piece, as it is sampled. Stop listening to stop it.
 
-        A character whose bytes have not all come is held back until they have; one that stays unfinished is left out.
+        A character whose bytes have not all come is held back until they have; one that stays
+        unfinished is left out.
         """
-        ids = generate_ids(self.model, self._prompt_ids(prompt), max_new_tokens, temperature, top_k, top_p, seed)
-        return _pieces(self.tokenizer, ids)
+        tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for i in generate_ids(self.model, self._ids(prompt), max_new_tokens, temperature, top_k,
+                              top_p, seed):
+            if piece := decoder.decode(tokenizer.id_to_token(i)):
+                yield piece
 
+    @takes(prompt=text, **SETTINGS)
+    @torch.inference_mode()
     def next_token_probs(self, prompt: str = "", temperature: float = 1.0, top_k: int | None = None,
                          top_p: float | None = None) -> tuple[list[bytes], Tensor]:
-        """All tokens and their probabilities (V,) of coming next, most likely first."""
-        tokenizer = self.tokenizer                                   # live training may replace it, and the model, meanwhile
-        with torch.inference_mode():
-            logits = self._model_on(prompt, lambda ids: last_logits(self.model, ids, self.model.new_cache()))
-            probs, order = next_token_probs(logits, temperature, top_k, top_p)[0].sort(dim=-1, descending=True, stable=True)
-        return [tokenizer.id_to_token(i) for i in order.tolist()], probs.cpu()
+        """All tokens, and their probabilities (V,) of coming next: the most likely first.
 
+        At temperature 0 too: all but one then have probability 0, in the order of their logits.
+        """
+        tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
+        ids = self._last_ids(prompt)[0].tolist()
+        logits = last_logits(self.model, ids, self.model.new_cache())               # (1, V)
+        probs = next_token_probs(logits, temperature, top_k, top_p)[0]              # (V,)
+        order = logits[0].argsort(descending=True, stable=True)                     # (V,)
+        return [tokenizer.id_to_token(i) for i in order.tolist()], probs[order].cpu()
+
+    @takes(prompt=text)
+    @torch.inference_mode()
     def attention_weights(self, prompt: str) -> Tensor:
-        """What each head looks at while it reads `prompt` (its last context_length tokens): (n_layers, n_heads, T, T)."""
-        with torch.inference_mode():
-            return self._model_on(prompt, self.model.attention_weights)[:, 0].cpu()
+        """What each head looks at, reading `prompt`: (n_layers, n_heads, T, T).
 
-    def _model_on(self, prompt: str, function):
-        """`function` of the prompt's ids (1, T), in eval mode."""
-        ids = self._prompt_ids(prompt)[-self.model.config.context_length:]
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            return function(torch.tensor([ids], device=self.device))
-        finally:
-            self.model.train(was_training)
+        T tokens: the last of the prompt, at most context_length of them.
+        """
+        with evaluating(self.model):
+            return self.model.attention_weights(self._last_ids(prompt))[:, 0].cpu()
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
-        return self.tokenizer.encode(check_text("prompt", prompt) or START)
+    def _ids(self, prompt: str) -> list[int]:
+        return self.tokenizer.encode(prompt or START)
+
+    def _last_ids(self, prompt: str) -> Tensor:
+        """Those of the prompt's ids that fit into the context, (1, T)."""
+        ids = self._ids(prompt)[-self.model.config.context_length:]
+        return torch.tensor([ids], device=self.device)
 
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return next(self.model.parameters()).device
 
-    # ---- keeping it ------------------------------------------------------------------------------------------------------
+    # ---- keeping it ------------------------------------------------------------------------------
 
+    @takes(path=path, half=flag)
     def save(self, path: str | os.PathLike, half: bool = False) -> None:
         """Write weights, configuration and tokenizer to one safetensors file, atomically.
 
-        `half` stores the weights in 16 bits: half the size, and a loss that differs in the fourth decimal. Raises OSError
-        naming the file; the file that was there is then unchanged.
+        `half` stores the weights in 16 bits: half the size, and a loss that differs in the fourth
+        decimal. Raises ValueError for weights that are not finite, or that `load` would not give
+        back; OSError naming the file. The file that was there is then unchanged.
         """
-        instance("half", half, bool)
-        weights = {name: tensor.half() if half else tensor for name, tensor in self.model.state_dict().items()}
-        files.save_tensors(check_path("path", path), KIND, weights, self._metadata())
+        config, weights = self._plain()
+        _check_fit(config, weights)
+        _check_finite(weights)
+        if half:
+            weights = {name: tensor.half() for name, tensor in weights.items()}
+            _check_finite(weights, " in 16 bits, which hold at most 65504")
+        metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json()}
+        files.save_tensors(path, KIND, weights, metadata)
 
-    def _metadata(self) -> dict[str, str]:
-        return {"config": json.dumps(asdict(self.model.config)), "tokenizer": self.tokenizer.to_json()}
+    def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:
+        """Configuration and weights of what may be compiled, or have a head tied by hand."""
+        model = getattr(self.model, "_orig_mod", self.model)        # torch.compile wraps it
+        config, weights = model.config, model.state_dict()
+        if model.head is not None and model.head.weight is model.token_embedding.weight:
+            config = replace(config, tied=True)
+            del weights["head.weight"]
+        return config, weights
 
     @classmethod
+    @takes(path=path, device=_device)
     def load(cls, path: str | os.PathLike, device: str = "cpu") -> "GPT":
         """Read what `save` wrote, on whatever device. Nothing in the file is executed.
 
-        Raises FileNotFoundError, or ValueError naming the file and what is wrong with it; it is all or nothing.
+        Raises FileNotFoundError, or ValueError naming the file and what is wrong with it; it is all
+        or nothing.
         """
-        device = find_device(device)
-        weights, metadata = files.load_tensors(check_path("path", path), KIND)
-        return cls._from_file(path, weights, metadata, device)
-
-    @classmethod
-    def _from_file(cls, path, weights: dict[str, Tensor], metadata: dict[str, str], device: torch.device) -> "GPT":
+        weights, metadata = files.load_tensors(path, KIND)
         try:
             config = GPTConfig(**json.loads(metadata["config"]))
             tokenizer = Tokenizer.from_json(metadata["tokenizer"])
-            _check_size(config, weights)
-            with torch.random.fork_rng(devices=[]):                  # the first weights are random, and nobody's loss
+            _check_fit(config, weights)
+            with torch.random.fork_rng(devices=[]):     # the first weights are random, for nobody
                 gpt = cls(tokenizer, GPTModel(config))
-            wanted = {name: tuple(tensor.shape) for name, tensor in gpt.model.state_dict().items()}
-            found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-            if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
-                raise ValueError(f"{wrong[0]} should be {wanted.get(wrong[0], 'absent')} "
-                                 f"and is {found.get(wrong[0], 'absent')}")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
@@ -270,46 +324,22 @@ class GPT:
         return gpt
 
     def __repr__(self) -> str:
-        return f"GPT({self.tokenizer!r}, {self.model.config!r}, {self.model.n_parameters:,} parameters)"
+        return (f"GPT({self.tokenizer!r}, {self.model.config!r}, "
+                f"{self.model.n_parameters:,} parameters)")
 
 
-def _pieces(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """The text of ids, as soon as its characters are whole."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for i in ids:
-        if piece := decoder.decode(tokenizer.id_to_token(i)):
-            yield piece
+def _check_fit(config: GPTConfig, weights: dict[str, Tensor]) -> None:
+    """Raise ValueError unless these are the weights of such a model. It takes no memory for one."""
+    with torch.device("meta"):
+        wanted = {name: tuple(p.shape) for name, p in GPTModel(config).state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
+        raise ValueError(f"{wrong[0]} should be {wanted.get(wrong[0], 'absent')} and is "
+                         f"{found.get(wrong[0], 'absent')}")
 
 
-def _check_size(config: GPTConfig, weights: dict[str, Tensor]) -> None:
-    """Refuse a configuration far larger than the weights beside it, before memory is taken for it."""
-    wanted, found = sum(config.parameter_counts().values()), sum(tensor.numel() for tensor in weights.values())
-    if wanted > 2 * found + 1_000_000:
-        raise ValueError(f"its configuration asks for {wanted:,} numbers, and it holds {found:,}")
-
-
-def _books(text: str | Sequence[str]) -> Sequence[str]:
-    """`text`, one or several, as a list of texts of at least one character."""
-    if isinstance(text, bytes) or not isinstance(text, Sequence):
-        raise TypeError(f"text must be a str or a list of them, not {shown(text)}")
-    books = [text] if isinstance(text, str) else text
-    if not books or not all([check_text("text", book) for book in books]):
-        raise ValueError(f"text must have at least one character, not {shown(text)}")
-    return books
-
-
-def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | None:
-    """The ids of a text that comes in pieces, as uint16 in a memory-mapped temporary file; None where there is no text.
-
-    Memory does not grow with the text, and the file goes when nobody needs it any more.
-    """
-    instance("tokenizer", tokenizer, Tokenizer)
-    lengths = np.array([len(token) for token in tokenizer.vocab])
-    n_bytes = 0
-    with tempfile.TemporaryFile() as file:
-        file.write(np.array(tokenizer.encode(START), np.uint16).tobytes())
-        for ids in tokenizer.encode_chunks(pieces):
-            file.write(ids.tobytes())
-            n_bytes += int(lengths[ids].sum())
-        file.flush()
-        return TokenizedText(np.memmap(file, np.uint16, mode="c"), n_bytes) if n_bytes else None
+def _check_finite(weights: dict[str, Tensor], advice: str = "") -> None:
+    """Raise ValueError for a model that could say nothing."""
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} has infinite or NaN numbers{advice}; nothing is saved")

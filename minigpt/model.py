@@ -1,33 +1,41 @@
 """The model: token ids in, for every position the logits of the next token out.
 
-Fourth stop of the pipeline. A GPT is token plus position embeddings, a stack of blocks that each add something to the
-stream of activations, a last norm, and a linear head: Radford et al., "Language Models are Unsupervised Multitask
-Learners" (2019), with the norm before each part (Xiong et al., "On Layer Normalization in the Transformer Architecture",
-2020). It knows nothing of text, training or sampling. Shapes: B sequences, T tokens, C = d_model channels, V tokens in
-the vocabulary.
+A GPT is token plus position embeddings, a stack of blocks that each add something to the stream of
+activations, a last norm, and a linear head: Radford et al., "Language Models are Unsupervised
+Multitask Learners" (2019), with the norm before each part (Xiong et al., "On Layer Normalization in
+the Transformer Architecture", 2020). It knows nothing of text, training or sampling. Shapes: B
+sequences, T tokens, C = d_model channels, V tokens in the vocabulary.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.arguments import choice, instance, integer, number, shown
-from minigpt.attention import KeyValueCache, MultiHeadAttention, check_activations, rotations
+from minigpt.arguments import choice, flag, instance, integer, number, shown, takes
+from minigpt.self_attention import KeyValueCache, MultiHeadAttention, check_heads, rotations
 
 POSITIONS = ("learned", "rotary")
 
 
+@takes(vocab_size=integer(1, 1 << 20), context_length=integer(1, 1 << 16),
+       d_model=integer(1, 1 << 14), n_heads=integer(1, 1 << 14), n_layers=integer(1, 1000),
+       d_ff=integer(0, 1 << 16), dropout=number(0, 0.99), positions=choice(POSITIONS), tied=flag)
 @dataclass(frozen=True)
 class GPTConfig:
-    """The size of a model. The defaults are the reference's. Raises TypeError or ValueError for a size that cannot be.
+    """The size of a model. The defaults are the reference's. Raises TypeError or ValueError for a
+    size that cannot be.
 
-    vocab_size: V, tokens in the vocabulary; context_length: the most tokens that it sees at once; d_model: C, channels
-    of a token; n_heads: attention heads, must divide d_model; n_layers: blocks; d_ff: channels inside the feed-forward
-    (0 leaves it out); dropout: the share of activations set to 0 while it trains; positions: "learned", a vector for each
-    place that is added to the token's, or "rotary", queries and keys turned by their place; tied: whether the head's matrix
-    is the token embedding's (Press and Wolf, "Using the Output Embedding to Improve Language Models", 2017).
+    vocab_size: V, tokens in the vocabulary; context_length: the most tokens that it sees at once;
+    d_model: C, channels of a token; n_heads: attention heads, must divide d_model; n_layers:
+    blocks; d_ff: channels inside the feed-forward (0 leaves it out); dropout: the share of
+    activations set to 0 while it trains; positions: "learned", a vector for each place that is
+    added to the token's, or "rotary", queries and keys turned by their place; tied: whether the
+    head's matrix is the token embedding's (Press and Wolf, "Using the Output Embedding to Improve
+    Language Models", 2017).
     """
 
     vocab_size: int = 256
@@ -41,18 +49,10 @@ class GPTConfig:
     tied: bool = False
 
     def __post_init__(self):
-        for name, low, high in (("vocab_size", 1, 1 << 20), ("context_length", 1, 1 << 16), ("d_model", 1, 1 << 14),
-                                ("n_heads", 1, 1 << 14), ("n_layers", 0, 1000), ("d_ff", 0, 1 << 16)):
-            integer(name, getattr(self, name), low, high)
-        number("dropout", self.dropout, low=0, high=0.99)
-        choice("positions", self.positions, POSITIONS)
-        instance("tied", self.tied, bool)
-        if self.d_model % self.n_heads:
-            raise ValueError(f"n_heads must divide d_model: {self.d_model} channels cannot be shared "
-                             f"among {self.n_heads} heads")
+        check_heads(self.d_model, self.n_heads)
         if self.positions == "rotary" and self.d_model // self.n_heads % 2:
-            raise ValueError(f"positions can be 'rotary' with an even number of channels a head only, "
-                             f"not {self.d_model // self.n_heads}: change d_model or n_heads")
+            raise ValueError("positions can be 'rotary' with an even number of channels a head "
+                             f"only, not {self.d_model // self.n_heads}: change d_model or n_heads")
 
     def parameter_counts(self) -> dict[str, int]:
         """How many numbers each part of such a model learns, without making one."""
@@ -66,45 +66,47 @@ class GPTConfig:
 
 
 class FeedForward(nn.Module):
-    """What a token does with what it has gathered: widen to d_ff, GELU, back to d_model, each token by itself.
+    """What a token does with what it has gathered: widen to d_ff, GELU, back to d_model, each token
+    by itself.
 
     GELU: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
     """
 
+    @takes(d_model=integer(1), d_ff=integer(1), dropout=number(0, 1))
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
-        self.expand = nn.Linear(integer("d_model", d_model, low=1), integer("d_ff", d_ff, low=1))
+        self.expand = nn.Linear(d_model, d_ff)
         self.contract = nn.Linear(d_ff, d_model)
-        self.dropout = number("dropout", dropout, low=0, high=1)
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        check_activations(x, self.expand.in_features)
-        out = self.contract(F.gelu(self.expand(x)))
+        out = self.contract(F.gelu(self.expand(x)))             # (..., d_ff) in between
         return F.dropout(out, self.dropout) if self.training else out
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward; each reads a normalised copy of the stream and adds its result to the stream."""
+    """Attention, then feed-forward; each reads a normalised copy of the stream and adds its result
+    to the stream.
+    """
 
+    @takes(config=instance(GPTConfig))
     def __init__(self, config: GPTConfig):
         super().__init__()
-        instance("config", config, GPTConfig)
         self.norm1 = nn.LayerNorm(config.d_model)
         self.attention = MultiHeadAttention(config.d_model, config.n_heads, config.dropout)
-        has_feed_forward = config.d_ff > 0                         # without it, no norm is left waiting for it
-        self.norm2 = nn.LayerNorm(config.d_model) if has_feed_forward else None
-        self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout) if has_feed_forward else None
+        self.norm2 = self.feed_forward = None                   # the one is there for the other
+        if config.d_ff:
+            self.norm2 = nn.LayerNorm(config.d_model)
+            self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, rotation: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None,
+                rotation: Tensor | None = None) -> Tensor:
         """(B, T, C) -> (B, T, C). `cache` and `rotation` are the attention's."""
-        check_activations(x, self.attention.qkv.in_features)
-        x = x + self.attention(self.norm1(x), cache, rotation)
-        return self._feed_forward(x)
+        return self._feed_forward(x + self.attention(self.norm1(x), cache, rotation))
 
     def with_weights(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same output, and the attention weights (B, H, T, T)."""
-        check_activations(x, self.attention.qkv.in_features)
         out, weights = self.attention.with_weights(self.norm1(x), rotation)
         return self._feed_forward(x + out), weights
 
@@ -115,47 +117,47 @@ class TransformerBlock(nn.Module):
 class GPTModel(nn.Module):
     """The whole network. `GPTModel(config)(ids)` turns ids (B, T) into logits (B, T, V)."""
 
+    @takes(config=instance(GPTConfig))
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.config = instance("config", config, GPTConfig)
+        self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding, rotation = None, None
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.context_length, config.d_model)
         else:
-            rotation = rotations(config.context_length, config.d_model // config.n_heads)     # (T, d_head / 2, 2)
+            rotation = rotations(config.context_length, config.d_model // config.n_heads)
         self.register_buffer("rotation", rotation, persistent=False)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
-        self.head = None if config.tied else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None
+        if not config.tied:
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.apply(_initialise)
 
     def forward(self, ids: Tensor, cache: list[KeyValueCache] | None = None) -> Tensor:
-        """Logits of the next token at every position.
+        """Logits of the next token at every position: ids (B, T), int64 -> (B, T, V).
 
-        `ids` is (B, T), whole numbers below vocab_size; T may be at most context_length, what `cache` holds included.
-        Returns (B, T, V). Raises TypeError or ValueError for ids that do not fit.
+        With a `cache`, as `new_cache` makes it, the ids follow those that it holds. Raises
+        ValueError for ids outside the vocabulary, and for more tokens than the context holds.
         """
-        if cache is not None and len(instance("cache", cache, list, "a list as new_cache makes it")) != len(self.blocks):
-            raise ValueError(f"cache must be for {len(self.blocks)} blocks, as new_cache makes it, not for {len(cache)}")
-        start = instance("cache", cache[0], KeyValueCache, "a list as new_cache makes it").length if cache else 0
-        x, rotation = self._embed(ids, start)                      # (B, T, C)
-        for i, block in enumerate(self.blocks):
-            x = block(x, cache[i] if cache else None, rotation)    # (B, T, C)
+        x, rotation = self._embed(ids, cache[0].length if cache else 0)  # (B, T, C)
+        for block, block_cache in zip(self.blocks, cache or [None] * len(self.blocks)):
+            x = block(x, block_cache, rotation)                          # (B, T, C)
         x = self.norm(x)
-        return F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)      # (B, T, V)
+        return F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)
 
     def attention_weights(self, ids: Tensor) -> Tensor:
-        """What each head of each layer looks at: (n_layers, B, n_heads, T, T)."""
+        """What each head of each layer looks at: ids (B, T) -> (n_layers, B, n_heads, T, T)."""
         (x, rotation), weights = self._embed(ids), []
         for block in self.blocks:
             x, block_weights = block.with_weights(x, rotation)
             weights.append(block_weights)
-        B, T = ids.shape
-        return torch.stack(weights) if weights else x.new_empty(0, B, self.config.n_heads, T, T)
+        return torch.stack(weights)
 
     def new_cache(self) -> list[KeyValueCache]:
-        """An empty key/value cache for `forward`, one for each layer, with room for a full context."""
+        """An empty key/value cache for `forward`, one for each layer, with room for a full context.
+        """
         return [KeyValueCache(self.config.context_length) for _ in self.blocks]
 
     @property
@@ -165,31 +167,46 @@ class GPTModel(nn.Module):
 
     def _embed(self, ids: Tensor, start: int = 0) -> tuple[Tensor, Tensor | None]:
         """What the blocks read, (B, T, C), and the places' rotation where positions are rotary."""
-        if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"ids must be an int64 tensor, not {shown(getattr(ids, 'dtype', ids))}")
-        if ids.dim() != 2:
-            raise ValueError(f"ids must be (B, T), not {tuple(ids.shape)}")
         end = start + ids.shape[1]
         if end > self.config.context_length:
-            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, not {end}")
+            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, "
+                             f"not {end}")
         try:
-            tokens = self.token_embedding(ids)                     # (B, T, C)
+            tokens = self.token_embedding(ids)                           # (B, T, C)
         except IndexError:
-            raise ValueError(f"ids must be at least 0 and less than vocab_size = {self.config.vocab_size}, "
-                             f"not {ids.min()} to {ids.max()}") from None
+            raise ValueError("ids must be at least 0 and less than vocab_size = "
+                             f"{self.config.vocab_size}, not {ids.min()} to {ids.max()}") from None
         if self.position_embedding is None:
             return tokens, self.rotation[start:end]
-        return tokens + self.position_embedding.weight[start:end], None                       # (B, T, C) + (T, C)
+        return tokens + self.position_embedding.weight[start:end], None  # (B, T, C) + (T, C)
 
 
-def check_model(model) -> None:
-    """Raise TypeError unless `model` is a GPTModel, or wraps one as torch.compile does."""
-    if not isinstance(getattr(model, "config", None), GPTConfig):
-        raise TypeError(f"model must be a GPTModel, not {shown(model)}")
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """In here the model is in eval mode, without dropout; the mode that it was in is put back
+    afterwards.
+    """
+    was_training = model.training
+    if was_training:                                   # setting it takes a walk through all modules
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
+
+
+def is_a_model(name: str, value) -> nn.Module:
+    """A guard: a GPTModel, or what wraps one as torch.compile does."""
+    if not isinstance(getattr(value, "config", None), GPTConfig):
+        raise TypeError(f"{name} must be a GPTModel, not {shown(value)}")
+    return value
 
 
 def _initialise(module: nn.Module) -> None:
-    """Small random weights (GPT-2's 0.02), so that the first guess is nearly uniform and the first loss nearly ln V."""
+    """Small random weights (GPT-2's 0.02), so that the first guess is nearly uniform and the first
+    loss nearly ln V.
+    """
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:

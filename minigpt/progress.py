@@ -1,18 +1,60 @@
-"""What a person needs while a model trains: a bar that moves, and a way to stop that loses nothing."""
+"""What a person needs while a model trains: a bar that moves, a way to stop that loses nothing, and
+how it went.
+
+It reads the reports of a training loop, and knows nothing of how they come about.
+"""
 
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 
 from minigpt.training import Report
 
 
+@dataclass
+class History:
+    """What happened in training: one entry a step, and one a measurement of the validation loss.
+    Nats per byte.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    val_steps: list[int] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    tokens_per_second: float = 0.0
+    interrupted: bool = False                                   # stopped before its last step
+
+    def add(self, report: Report) -> None:
+        """Take in one more step."""
+        self.steps.append(report.step)
+        self.train_loss.append(report.loss)
+        if report.validation_loss is not None:
+            self.val_steps.append(report.step)
+            self.val_loss.append(report.validation_loss)
+        self.seconds, self.tokens_per_second = report.seconds, report.tokens_per_second
+        self.interrupted = report.step < report.steps
+
+    def plot(self):
+        """The loss curves, as a picture for a notebook. Needs the notebook extra.
+
+        What draws is found by its name among the installed plug-ins, so that nothing here needs a
+        front end.
+        """
+        (loss_curve,) = entry_points(group="minigpt.plots", name="loss_curve")
+        return loss_curve.load()(self)
+
+
 class StopRequest:
-    """False until somebody asked to stop."""
+    """False until somebody asked to stop; `at_once`: not even the step that is under way may end.
+    """
 
     def __init__(self):
-        self.requested = False
+        self.requested = self.at_once = False
 
     def __bool__(self) -> bool:
         return self.requested
@@ -20,9 +62,11 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Turns Ctrl-C (a notebook's stop button too) and SIGTERM into a wish, to be granted between two steps.
+    """Turns Ctrl-C (a notebook's stop button too) and SIGTERM into a wish, to be granted between
+    two steps.
 
-    A second Ctrl-C stops at once. In a thread other than the main one no signal arrives, and nothing is changed.
+    A second one stops at once. In a thread other than the main one no signal arrives, and nothing
+    is changed.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -31,8 +75,12 @@ def stop_request() -> Iterator[StopRequest]:
 
     def ask(number, frame):
         if stop.requested:
+            stop.at_once = True
             raise KeyboardInterrupt
         stop.requested = True
+        with suppress(RuntimeError):        # the signal came while something else was being printed
+            print("\nStopping after this step. Once more stops at once.", file=sys.stderr,
+                  flush=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -42,8 +90,36 @@ def stop_request() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def with_progress_bar(reports: Iterable[Report]) -> Iterator[Report]:
-    """The same reports, shown as a bar with the loss, the last validation loss and the time left."""
+def until_stopped(loop: Generator[Report], stop: StopRequest, progress: bool = True
+                  ) -> Iterator[Report]:
+    """The reports of a training loop to its end, or until `stop`; with a bar, if `progress`. It
+    closes the loop.
+    """
+    with closing(loop):
+        try:
+            for report in with_progress_bar(loop) if progress else loop:
+                yield report
+                if stop:
+                    return
+        except KeyboardInterrupt:
+            if not stop.at_once:
+                raise
+
+
+def shown_bar(items: Iterable, what: str, total: int | None = None) -> Iterable:
+    """The same items, shown as a bar that says `what` is going on."""
+    from tqdm.auto import tqdm  # a widget in a notebook, a line of text elsewhere
+    return tqdm(items, what, total, leave=False, dynamic_ncols=True, delay=1.0)
+
+
+def without_bar(items: Iterable, what: str, total: int | None = None) -> Iterable:
+    """The same items, and nothing is shown."""
+    return items
+
+
+def with_progress_bar(reports: Iterator[Report]) -> Iterator[Report]:
+    """The same reports, shown as a bar with the loss, the last validation loss and the time left.
+    """
     from tqdm.auto import tqdm  # a widget in a notebook, a line of text elsewhere
     losses = {}
     with tqdm(unit="step", dynamic_ncols=True) as bar:
@@ -53,5 +129,5 @@ def with_progress_bar(reports: Iterable[Report]) -> Iterator[Report]:
                 losses["validation"] = f"{report.validation_loss:.3f}"
             bar.total = report.steps
             bar.set_postfix(losses, refresh=False)
-            bar.update(report.step - bar.n)            # a run that is gone on with does not begin at 0
+            bar.update(report.step - bar.n)       # a run that is gone on with does not begin at 0
             yield report

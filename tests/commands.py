@@ -52,7 +52,7 @@ def _main(arguments, output, at_step, send, cwd):
 
     import torch
 
-    from minigpt import __main__, training
+    from minigpt import __main__, batches
     torch.set_num_threads(1)
     if cwd:
         os.chdir(cwd)
@@ -60,16 +60,18 @@ def _main(arguments, output, at_step, send, cwd):
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = (open(number, "w", encoding="cp1252", closefd=False) for number in (1, 2))
-    windows = training._windows                                      # called once before the first step, then in each
-    steps = iter(range(1_000_000))
+    windows = batches._windows                                      # called once in each step
+    steps = iter(range(1, 1_000_000))
 
     def windows_or_signal(*arguments):
         if next(steps) == at_step:
             signal.raise_signal(send)
         return windows(*arguments)
 
+    if at_step == 0:                                                # before there is a vocabulary
+        __main__.GPT.from_files = lambda *arguments, **named: signal.raise_signal(send)
     if at_step is not None:
-        training._windows = windows_or_signal
+        batches._windows = windows_or_signal
     status = __main__.main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -42,6 +42,7 @@ TESTS = {       # the files that may notice, those that fail the soonest first
     "model": ["test_model.py", "test_attention.py", "test_reference_mistakes.py", "test_arguments.py"],
     "sampling": ["test_sampling.py", "test_reference_mistakes.py", "test_arguments.py"],
     "training": ["test_training.py", "test_arguments.py"],
+    "vocabulary": ["test_vocabulary.py", "test_tokenizer_properties.py"],
     "tokenizer": ["test_tokenizer.py", "test_tokenizer_properties.py", "test_arguments.py"],
 }
 SWAPS = {

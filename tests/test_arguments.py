@@ -21,7 +21,7 @@ import minigpt
 from minigpt import attention, causal_mask, corpus, gpt, model, presets, sampling, tokenizer, training
 from minigpt.__main__ import main
 from minigpt.arguments import shown
-from minigpt.attention import KeyValueCache, rotate, rotations
+from minigpt.self_attention import KeyValueCache, rotate, rotations
 
 PACKAGE = Path(minigpt.__file__).parent
 MODULES = [corpus, tokenizer, inspect.getmodule(attention), model, training, sampling, gpt, presets]
@@ -29,7 +29,7 @@ TEXT = "the cat sat on the mat. " * 8
 
 # What the package makes and its users only read, and what checks arguments itself.
 NOT_FOR_USERS = {"History", "History.add", "History.plot", "Report", "Preset", "TrainingDiverged", "TrainingState.check",
-                 "check_activations", "check_model", "check_sampling_arguments"}
+                 "check_activations", "check_model", "check_sampling_arguments", "text_file"}
 
 
 @dataclass
@@ -149,7 +149,7 @@ ROWS = {
     "Tokenizer.train": Row(minigpt.Tokenizer.train, {"text": TEXT, "vocab_size": 260},
                            {"text": [None, 5, math.nan, Bad(b"bytes", "98"), Bad([b"a"], "b'a'"), Bad([5], "5"),
                                      Bad("\ud83d", "U+D83D")],
-                            "vocab_size": integers(256, 65_536), "method": NOT_WORDS + [None]}),
+                            "vocab_size": integers(256, 65_536), "method": NOT_WORDS + [None], "progress": [5, "tqdm", True]}),
     "Tokenizer.encode": Row(TOKENIZER.encode, {"text": TEXT}, {"text": NOT_TEXT}),
     "Tokenizer.encode_chunks": Row(lambda chunks: list(TOKENIZER.encode_chunks(chunks)), {"chunks": [TEXT]},
                                    {"chunks": [None, 5, Bad([5], "5"), Bad([None], "None"), Bad(b"ab", "97"),

@@ -18,7 +18,8 @@ import torch
 from commands import TEXT, TINY, run, start
 
 from minigpt import GPT, corpus, files
-from minigpt.__main__ import RUN_KIND, main
+from minigpt.__main__ import main
+from minigpt.run_file import KIND as RUN_KIND
 
 STEPS = ("--steps", "12", "--save-every", "5")
 

@@ -1,13 +1,19 @@
-"""The texts: named ones, a student's own file, its faults, the pieces of a large one, and what is held out.
+"""The texts: named ones, a student's own file, its faults, a large one in chunks, and what is held out.
 
 The reference for reading is Python's own: decode the bytes, drop the mark, replace the line endings.
 """
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import re
 import subprocess
 import sys
+import tarfile
 import tracemalloc
+import zipfile
 
 import pytest
 from hypothesis import example, given
@@ -48,7 +54,7 @@ def test_a_path_reads_a_file_even_where_it_is_called_as_a_named_text(tmp_path, m
 
 @given(text=FILE_TEXTS, mark=st.booleans(), ending=st.sampled_from(["\n", "\r\n", "\r"]), size=st.integers(1, 9))
 @example(text="é\n漢\n🙂\n", mark=True, ending="\r\n", size=1)     # every character and every "\r\n" parted
-def test_mark_and_line_endings_are_undone_wherever_the_pieces_part_them(path, text, mark, ending, size):
+def test_mark_and_line_endings_are_undone_wherever_the_chunks_part_them(path, text, mark, ending, size):
     write(path, b"\xef\xbb\xbf" * mark + text.replace("\n", ending).encode("utf-8"))
     assert "".join(read_chunks(path, size=size)) == read_text(path) == text
 
@@ -71,42 +77,20 @@ def test_the_encoding_of_the_locale_does_not_matter(path):
         assert encoding.upper() in ("ANSI_X3.4-1968", "US-ASCII", "ASCII")      # else this has tested nothing
 
 
-# Pieces -------------------------------------------------------------------------------------------------------------
+# Chunks -------------------------------------------------------------------------------------------------------------
 
 @given(text=FILE_TEXTS, start=st.integers(0, 70), stop=st.none() | st.integers(0, 70), size=st.integers(1, 9))
 def test_start_and_stop_slice_the_text_by_characters(path, text, start, stop, size):
     assert "".join(read_chunks(write(path, text), start, stop, size)) == text[start:stop]
 
 
-def words(text):
-    """A plain tokenizer's words: each with the one space that leads it; runs of whitespace by themselves."""
-    return re.findall(r" ?\S+|\s+(?!\S)|\s+", text)
-
-
 @given(text=FILE_TEXTS, size=st.integers(1, 9))
-@example(text="one two  three\n four five", size=4)
-def test_pieces_have_the_words_of_the_whole(path, text, size):
-    pieces = list(read_chunks(write(path, text), size=size))
-    assert [word for piece in pieces for word in words(piece)] == words(text)
-    assert all(pieces)
-    for left, right in zip(pieces, pieces[1:]):
-        assert not left[-1].isspace() and right[0] == " " and not right[1].isspace()
+def test_chunks_have_the_size_that_was_asked_for(path, text, size):
+    chunks = list(read_chunks(write(path, text), size=size))
+    assert all(len(chunk) == size for chunk in chunks[:-1]) and 1 <= len(chunks[-1]) <= size
 
 
-@given(text=FILE_TEXTS, size=st.integers(1, 9))
-def test_a_piece_is_longer_than_its_size_only_for_want_of_a_space_between_words(path, text, size):
-    for piece in read_chunks(write(path, text), size=size):
-        for gap in re.finditer(r"(?<=\S) (?=\S)", piece):
-            assert gap.start() <= 2 * size      # less than one block was waiting when the next, of `size`, came
-
-
-def test_pieces_by_hand(path):
-    write(path, "one two three four")
-    assert list(read_chunks(path, size=9)) == ["one two", " three", " four"]        # read as "one two t", "hree four"
-    assert list(read_chunks(path, size=4)) == ["one", " two", " three", " four"]    # read as "one ", "two ", "thre", …
-
-
-def test_pieces_of_a_large_text_take_memory_that_does_not_grow_with_it(path):
+def test_chunks_of_a_large_text_take_memory_that_does_not_grow_with_it(path):
     def peak(megabytes):
         with open(path, "wb") as file:
             for _ in range(megabytes):
@@ -121,12 +105,6 @@ def test_pieces_of_a_large_text_take_memory_that_does_not_grow_with_it(path):
             tracemalloc.stop()
     small, large = peak(4), peak(16)
     assert large < 1.1 * small and large < 8 << 20
-
-
-@pytest.mark.parametrize("character", ["a", " ", "🙂", "\n"])
-def test_a_large_text_without_a_space_between_words_comes_in_one_piece(path, character):
-    text = character * 300_000
-    assert list(read_chunks(write(path, text), size=10_000)) == [text]
 
 
 # Faults of a file ---------------------------------------------------------------------------------------------------
@@ -170,12 +148,70 @@ def test_an_empty_file_is_refused(path, content):
     (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF document"),
     (b"PK\x03\x04\x14\0", r"zip archive, as \.docx"),
     (b"{\\rtf1\\ansi It is a truth}", "rich text"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office"),
     ("Größe".encode("utf-16"), "UTF-16"),
+    ("Größe".encode("utf-32"), "UTF-32"),
+    (b"\0\0\xfe\xff" + "Größe".encode("utf-32-be"), "UTF-32"),
     (b"\xfe\xff" + "Größe".encode("utf-16-be"), "UTF-16"),
 ])
-def test_what_is_no_plain_text_is_refused_before_the_first_piece_by_what_it_is(path, content, what):
+def test_what_is_no_plain_text_is_refused_before_the_first_chunk_by_what_it_is(path, content, what):
     with pytest.raises(ValueError, match=re.escape(str(path)) + f".*{what}.*save it as plain text.*UTF-8"):
         read_chunks(write(path, content))
+
+
+def tar(content):
+    with tarfile.open(fileobj=(file := io.BytesIO()), mode="w") as archive:
+        (entry := tarfile.TarInfo("book.txt")).size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("packed, what", [
+    (gzip.compress(b"It is a truth"), r"gzip, as \.gz"),
+    (bz2.compress(b"It is a truth"), r"bzip2, as \.bz2"),
+    (lzma.compress(b"It is a truth"), r"xz, as \.xz"),
+    (b"\x28\xb5\x2f\xfd\x04\x58", r"Zstandard, as \.zst"),
+    (b"\x04\x22\x4d\x18\x64\x40", r"LZ4, as \.lz4"),
+    (b"7z\xbc\xaf\x27\x1c\0\4", r"7-Zip archive"),
+    (b"Rar!\x1a\x07\1\0", r"RAR archive"),
+    (tar(b"It is a truth"), r"tar archive"),
+])
+def test_what_is_packed_is_named_as_such(path, packed, what):
+    with pytest.raises(ValueError, match=re.escape(str(path)) + f" is .*{what}.* Unpack it"):
+        read_text(write(path, packed))
+
+
+@pytest.mark.parametrize("content, what", [
+    (b"\x89PNG\r\n\x1a\n\0\0\0\x0d", "image .PNG"), (b"\xff\xd8\xff\xe0\0\x10JFIF", "image .JPEG"),
+    (b"GIF89a\x10\0\x10\0\xf7\0\0", "image .GIF"), (b"RIFF\x24\1\0\0WEBPVP8 ", "image .WebP"), (b"II*\0\x08", "image .TIFF"),
+    (b"\0\0\0\x18ftypheic", "image .HEIC"), (b"\0\0\0\x18ftypmp42", "film"), (b"ID3\3\0\0\0", "sound"),
+    (b"RIFF\x24\1\0\0WAVEfmt ", "sound"), (b"SQLite format 3\0", "database"), (b"GGUF\3\0\0\0", "GGUF"),
+    (b"\x80\4\x95\x05", "pickle"), (b"\x40\1\0\0\0\0\0\0{\"__metadata__\":{", "safetensors"),
+])
+def test_what_holds_no_text_is_named_by_its_kind(path, content, what):
+    with pytest.raises(ValueError, match=re.escape(str(path)) + f" is .*{what}.*its first bytes are {content[0]:02X} "):
+        read_chunks(write(path, content))
+
+
+@pytest.mark.parametrize("text", ["GIF89a is a format of images.", "RIFF, she said", "BZh is no word", "ID3 tags", "MM.",
+                                  "7z and Rar! are programs", "OggS", "GGUF is a format", "II* \n", "PK", "ustar " * 50])
+def test_a_text_about_such_files_is_a_text(path, text):
+    assert read_text(write(path, text)) == text
+
+
+def test_a_zip_file_is_named(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("book.txt", "It is a truth")
+    with pytest.raises(ValueError, match="is a zip archive"):
+        read_text(path)
+
+
+def test_a_tilde_is_ones_home_folder(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    write(tmp_path / "book.txt", "at home")
+    assert read_text("~/book.txt") == "".join(read_chunks("~/book.txt")) == "at home"
+    assert split_position("~/book.txt") == 7
 
 
 @pytest.mark.parametrize("content, position, byte", [
@@ -282,6 +318,11 @@ def test_each_book_has_its_own_tail_and_not_the_last_book_alone():
     for name, part, tail in zip(NAMES, training, tails):
         assert 0.0995 * len(read_text(name)) < len(tail) <= 0.1 * len(read_text(name))
         assert read_text(name).endswith(tail) and tail[0] == " " and part[-1].isalnum()
+
+
+@pytest.mark.parametrize("name, position", [("austen", 1_826_627), ("shakespeare", 1_559_978)])
+def test_what_the_shipped_model_was_not_trained_on_stays_the_same(name, position):
+    assert split_position(name) == position
 
 
 def test_the_split_by_hand():

@@ -11,9 +11,9 @@ import textwrap
 import pytest
 
 from minigpt import model, sampling, training
-from minigpt.attention import MultiHeadAttention
 from minigpt.classroom import checks
 from minigpt.model import FeedForward, GPTModel, TransformerBlock
+from minigpt.self_attention import MultiHeadAttention
 
 attention = importlib.import_module("minigpt.attention")            # `minigpt.attention` may also be the function
 

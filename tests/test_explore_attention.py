@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from minigpt import GPT
-from minigpt.attention import attention, causal_mask
 from minigpt.classroom import (
     attention_explorer,
     cost_explorer,
@@ -24,6 +23,7 @@ from minigpt.classroom.explore_attention import (
     saturated,
     saturation_picture,
 )
+from minigpt.self_attention import attention, causal_mask
 
 TEXT = "She was happy"
 

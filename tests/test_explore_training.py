@@ -11,7 +11,7 @@ from minigpt import GPT
 from minigpt.classroom import descent_explorer, explore_training, live_training, sampling_explorer, schedule_explorer
 from minigpt.classroom.explore_training import OWN_FILE, LiveTraining, loss_svg
 from minigpt.classroom.plots import loss_curve, smoothed
-from minigpt.gpt import History
+from minigpt.progress import History
 from minigpt.training import Report, learning_rate
 
 SIZE = {"vocab_size": 270, "d_model": 16, "n_heads": 2, "n_layers": 1, "d_ff": 32, "context_length": 16}

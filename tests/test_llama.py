@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from minigpt import GPTModel
-from minigpt.attention import rotations
+from minigpt.self_attention import rotations
 from minigpt.llama import GroupedHeads, LlamaBlock, LlamaConfig, LlamaModel, RMSNorm, SwiGLU
 
 CONFIG = LlamaConfig(vocab_size=50, context_length=64, d_model=48, n_heads=6, n_layers=3, d_ff=80, n_groups=2,

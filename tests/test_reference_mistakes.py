@@ -1,7 +1,6 @@
 """The reference implementation is instructive because it has real mistakes. None lives here: one test for each.
 
-These are the mistakes in its model, in its sampling, and in its saving and loading; those in its tokenizer are in
-test_tokenizer.py and those in its training in test_training.py. Each test was seen to fail with the mistake put in.
+Those of its tokenizer are in test_tokenizer.py. Each test was seen to fail with the mistake put in.
 """
 
 import inspect
@@ -9,15 +8,20 @@ import json
 import math
 import struct
 
+import numpy as np
 import pytest
 import torch
+from small import ADAM, T, a_model, a_text, run, same, weights_of
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import minigpt
-from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, TransformerBlock, files
+from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, TransformerBlock, files, training
+from minigpt.batches import TokenizedText, epoch_batch, random_batch
 from minigpt.sampling import generate_ids, next_token_probs
+from minigpt.training import evaluate, learning_rate, training_loop
+from minigpt.training_state import TrainingState
 
 TEXT = "It is a truth universally acknowledged. " * 30
 SIZE = {"vocab_size": 270, "method": "bpe", "context_length": 12, "d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 20,
@@ -44,7 +48,8 @@ def header_of(path):
 
 
 def devices_held_by(module):
-    return [name for name, value in vars(module).items() if isinstance(value, torch.device) or name.lower() == "device"]
+    return [name for name, value in vars(module).items()
+            if isinstance(value, torch.device) or name.lower() == "device" and not inspect.ismodule(value)]
 
 
 class DevicesSeen(TorchDispatchMode):
@@ -229,3 +234,109 @@ def test_mistake_a_tokenizer_of_another_text_after_loading(gpt, tmp_path):
     loaded = reloaded(gpt, tmp_path)
     loaded.train(steps=1, text="quite another text, with other words. " * 20, batch_size=2, progress=False)
     assert loaded.tokenizer == gpt.tokenizer != Tokenizer.train("quite another text, with other words. " * 20, 270)
+
+
+# Training -----------------------------------------------------------------------------------------------------------
+
+def test_mistake_of_the_reference_the_last_window_was_never_picked():
+    x, y = random_batch(np.arange(6), 3, 200, torch.Generator().manual_seed(1))
+    assert {tuple(row) for row in x.tolist()} == {(0, 1, 2), (1, 2, 3), (2, 3, 4)}
+    assert y.max() == 5
+
+
+@pytest.mark.parametrize("n", [0, 1, T])
+def test_mistake_of_the_reference_a_short_text_failed_obscurely(n):
+    message = rf"ids must hold at least context_length \+ 1 = 9 tokens, not {n}: take a longer text"
+    with pytest.raises(ValueError, match=message):
+        random_batch(np.zeros(n, np.uint16), T, 4)
+    with pytest.raises(ValueError, match=message):                      # before the first step, at the call
+        training_loop(TrainingState(a_model(), ADAM), TokenizedText(np.zeros(n, np.uint16), max(1, n)), steps=1)
+
+
+class CountedIds(np.ndarray):
+    """An array that counts how often it is indexed."""
+
+    lookups = 0
+
+    def __getitem__(self, index):
+        CountedIds.lookups += 1
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("take", [random_batch, lambda *arguments: epoch_batch(*arguments, 0)], ids=["random", "epochs"])
+def test_mistake_of_the_reference_a_python_loop_over_the_sequences_of_a_batch(take, monkeypatch):
+    def work(batch_size):
+        calls = []
+        for name in ("randint", "arange", "as_tensor", "tensor", "stack", "from_numpy"):
+            monkeypatch.setattr(torch, name, counted(getattr(torch, name), calls))
+        CountedIds.lookups = 0
+        take(np.arange(1000).view(CountedIds), T, batch_size)
+        monkeypatch.undo()
+        return CountedIds.lookups, len(calls)
+
+    def counted(function, calls):
+        return lambda *arguments, **keywords: (calls.append(1), function(*arguments, **keywords))[1]
+
+    work(64)                                                            # an epoch's order is drawn once
+    assert work(1) == work(64)
+    assert work(64)[0] == 1
+
+
+def test_mistake_of_the_reference_a_bare_except_hid_that_the_schedule_never_ran():
+    reports, _ = run(a_model(), steps=10)
+    warmup = 2                                                          # at most a fifth of the steps
+    assert [report.learning_rate for report in reports] == pytest.approx(
+        [learning_rate(step, 10, warmup, 1e-2, 1e-3) for step in range(10)])
+    with pytest.raises(ZeroDivisionError):                              # whatever goes wrong in there comes out
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "learning_rate", lambda *arguments: 1 / 0)
+            run(a_model())
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_mistake_of_the_reference_validation_in_train_mode(was_training):
+    model, text = a_model(dropout=0.5), a_text()
+    model.train(was_training)
+    assert evaluate(model, text) == evaluate(model, text)               # dropout would make them differ
+    assert model.training == was_training and model.blocks[0].training == was_training
+    modes = []
+    model.norm.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
+    evaluate(model, text)
+    assert modes and not any(modes)
+
+
+def test_mistake_of_the_reference_validation_with_gradients():
+    model, with_gradients = a_model(), []
+    model.norm.register_forward_hook(lambda module, inputs, output: with_gradients.append(output.requires_grad))
+    evaluate(model, a_text())
+    assert with_gradients and not any(with_gradients)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_mistake_of_the_reference_validation_on_one_random_batch():
+    validation, model = a_text(150, seed=1), a_model()
+    reports, _ = run(model, steps=4, validation=validation, evaluations=1)
+    assert reports[-1].validation_loss == evaluate(model, validation)   # the whole text, again the same number
+    seen = []
+    model.token_embedding.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].numel()))
+    evaluate(model, validation)
+    assert sum(seen) >= len(validation.ids) - 1
+
+
+def test_mistake_of_the_reference_a_printing_interval_of_0_divided_by_zero():
+    for evaluations in (0, -1):
+        with pytest.raises(ValueError, match=f"evaluations must be at least 1, not {evaluations}"):
+            run(a_model(), validation=a_text(30), evaluations=evaluations)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_mistake_of_the_reference_no_seed(dropout):
+    first, second, other = a_model(dropout), a_model(dropout), a_model(dropout)
+    run(first, seed=7)
+    torch.rand(3)
+    run(second, seed=7)
+    run(other, seed=8)
+    assert same(weights_of(first), weights_of(second))
+    assert not same(weights_of(first), weights_of(other))
+
+

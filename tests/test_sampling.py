@@ -10,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minigpt import GPT, GPTConfig, GPTModel, Tokenizer
-from minigpt.gpt import _pieces
 from minigpt.sampling import generate_ids, next_token_probs
 
 SIZE = {"vocab_size": 256, "context_length": 8, "d_model": 16, "n_heads": 4, "n_layers": 2, "d_ff": 16}
@@ -233,9 +232,8 @@ def naive_ids(model, ids, n, temperature, seed):
             window = window[len(window) - max(1, T // 2):]
 
 
-@given(length=st.integers(1, 30), context_length=st.integers(1, 9), n_layers=st.integers(0, 2), seed=st.integers(0, 5),
+@given(length=st.integers(1, 30), context_length=st.integers(1, 9), n_layers=st.integers(1, 2), seed=st.integers(0, 5),
        temperature=st.sampled_from([0, 0.7]), positions=st.sampled_from(["learned", "rotary"]))
-@example(length=3, context_length=8, n_layers=0, seed=0, temperature=0.7, positions="learned")     # nothing to remember
 @example(length=8, context_length=8, n_layers=2, seed=0, temperature=0, positions="rotary")        # a full window
 @example(length=30, context_length=1, n_layers=2, seed=0, temperature=0, positions="learned")
 @settings(max_examples=20, deadline=None)
@@ -375,7 +373,8 @@ def test_what_streams_is_whole_characters(gpt, monkeypatch, content, pieces):
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_stream_as_what_they_decode_to_but_for_an_unfinished_end(content):
     gpt = GPT(Tokenizer.train("", 256, "bytes"), STILL)
-    pieces = list(_pieces(gpt.tokenizer, iter(content)))
+    with pytest.MonkeyPatch.context() as patch:
+        pieces = list(saying(gpt, patch, content).stream())
     text, whole = "".join(pieces), content.decode("utf-8", errors="replace")
     unfinished = whole.removeprefix(text)              # of the bytes that are held back, at most 3, each may be one of these
     assert whole.startswith(text) and unfinished in ("", "\ufffd", "\ufffd" * 2, "\ufffd" * 3)

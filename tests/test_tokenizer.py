@@ -1,5 +1,6 @@
 """The tokenizer: by hand on tiny texts, against slow and evident versions of it, against the `tokenizers` library on
-the shipped text, and on broken files. What holds for every string is in test_tokenizer_properties.py."""
+the shipped text, and on broken files. How a vocabulary is chosen is in test_vocabulary.py, and what holds for every
+string in test_tokenizer_properties.py."""
 
 import copy
 import json
@@ -8,18 +9,17 @@ import random
 import re
 import time
 import tracemalloc
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import tokenizers
 import torch
 
-from minigpt import tokenizer
+from minigpt import tokenizer, vocabulary
 from minigpt.corpus import data_folder
-from minigpt.tokenizer import BYTES, METHODS, Tokenizer
+from minigpt.tokenizer import METHODS, Tokenizer
+from minigpt.vocabulary import BYTES, RULES, Rule
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,10 @@ def excerpt(austen):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks, words and what is remembered much smaller than they are, so that texts need not be large."""
-    monkeypatch.setattr(tokenizer, "BLOCK", 1000)
+    monkeypatch.setattr(vocabulary, "BLOCK", 1000)
     monkeypatch.setattr(tokenizer, "REMEMBERED", 5000)
-    for method, pattern in {"substring": "[^ ]{1,100}| ", "bytes": "(?s:.{1,100})"}.items():
-        monkeypatch.setitem(tokenizer.WORDS, method, re.compile(pattern))
-        monkeypatch.setitem(tokenizer.LOOK_AHEAD, method, 101)
+    for rule, pattern in {"spaces": "[^ ]{1,100}| ", "anything": "(?s:.{1,100})"}.items():
+        monkeypatch.setitem(RULES, rule, Rule(re.compile(pattern), 101))
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -48,26 +47,6 @@ def trained(request, excerpt):
 
 
 # ---- the slow and evident versions -----------------------------------------------------------------------------------
-
-
-def slow_substrings(text, how_many):
-    counts = Counter()
-    for word in text.split(" "):
-        word = word.encode()
-        counts.update(word[i:j] for i in range(len(word)) for j in range(i + 2, min(i + 16, len(word)) + 1))
-    return tuple(sorted(counts, key=lambda substring: (-counts[substring], substring))[:how_many])
-
-
-def slow_merges(text, vocab_size):
-    words = [list(word.encode()) for word in tokenizer.WORDS["bpe"].findall(text)]
-    merges = []
-    while 256 + len(merges) < vocab_size:
-        counts = Counter(pair for word in words for pair in pairwise(word))
-        if not counts:
-            break
-        merges.append(min(counts, key=lambda pair: (-counts[pair], pair)))
-        words = [slow_merge(word, merges[-1], 255 + len(merges)) for word in words]
-    return tuple(merges)
 
 
 def slow_merge(ids, pair, new_id):
@@ -81,7 +60,7 @@ def slow_merge(ids, pair, new_id):
 
 def slow_encode_bpe(text, merges):
     ids = []
-    for word in tokenizer.WORDS["bpe"].findall(text):
+    for word in RULES["letters"].pattern.findall(text):
         word = list(word.encode())
         for number, pair in enumerate(merges):
             word = slow_merge(word, pair, 256 + number)
@@ -98,35 +77,6 @@ def slow_longest_match(text, vocab):
             ids.append(vocab.index(token))
             rest = rest[len(token):]
     return ids
-
-
-@pytest.mark.parametrize("vocab_size", [256, 257, 300, 900])
-@pytest.mark.parametrize("length", [0, 1, 2, 30, 5000])
-def test_the_substrings_are_the_most_frequent_ones(excerpt, length, vocab_size):
-    text = excerpt[:length] + " é🙂é aaaaaaaaaaaaaaaaaaaaaa" * (length > 2)
-    vocab = Tokenizer.train(text, vocab_size, "substring").vocab
-    assert vocab == BYTES + slow_substrings(text, vocab_size - 256)
-
-
-def test_places_whose_substring_is_too_rare_already_are_not_looked_at_again(excerpt, monkeypatch):
-    looked_at, unique = [], np.unique
-    monkeypatch.setattr(np, "unique", lambda places, **options: looked_at.append(len(places)) or unique(places, **options))
-    Tokenizer.train(excerpt.replace(" ", "_"), 300, "substring")        # words so long that none ends before its places do
-    assert looked_at[0] > 0.9 * len(excerpt) and looked_at[4] < 0.1 * len(excerpt)
-
-
-@pytest.mark.parametrize("vocab_size", [256, 257, 300, 500])
-@pytest.mark.parametrize("length", [0, 1, 2, 30, 5000])
-def test_the_merges_are_those_of_the_most_frequent_pairs(excerpt, length, vocab_size):
-    text = excerpt[:length] + " é🙂é aaaaaaaaaaaaaaaaaaaaaa" * (length > 2)
-    assert Tokenizer.train(text, vocab_size).merges == slow_merges(text, vocab_size)
-
-
-def test_the_merges_are_right_on_many_tiny_texts_with_many_ties():
-    generator = random.Random(0)
-    for _ in range(150):
-        text = "".join(generator.choices(generator.choice(["ab", "aab ", "abc", "a\n.b'"]), k=generator.randrange(120)))
-        assert Tokenizer.train(text, 290).merges == slow_merges(text, 290), text
 
 
 def test_bpe_encodes_as_merging_step_by_step_does(austen):
@@ -164,29 +114,6 @@ def test_substring_by_hand():
     assert trained.encode("abcd  bcab") == [257, 100, 32, 32, 258, 256]
 
 
-def test_equally_frequent_substrings_come_in_the_order_of_their_bytes():
-    assert Tokenizer.train("zy ba yx", 258, "substring").vocab[256:] == (b"ba", b"yx")
-
-
-def test_equally_frequent_pairs_come_in_the_order_of_their_ids():
-    assert Tokenizer.train("zy,ba,yx", 258).vocab[256:] == (b"ba", b"yx")
-
-
-@pytest.mark.parametrize("text, words", [
-    ("I don't know.", ["I", " don't", " know", "."]),
-    ("the ladies’ maids'", ["the", " ladies", "’", " maids", "'"]),
-    ('"Oh!" said he.\n\n"Well"', ['"', "Oh", '!"', " said", " he", ".\n\n", '"', "Well", '"']),
-    ("in 1813, at 3pm", ["in", " 1813", ",", " at", " 3", "pm"]),
-    ("a  b\n  c\td", ["a", " ", " b", "\n", " ", " c", "\t", "d"]),
-    ("end\n\n\nnext\n ", ["end", "\n\n\n", "next", "\n", " "]),
-    ("_so_ 🙂🙂 né", ["_", "so", "_", " 🙂🙂", " né"]),
-    ("x" * 70, ["x" * 32, "x" * 32, "x" * 6]),
-    (" " * 70 + "x", [" " * 32, " " * 32, " " * 5, " x"]),
-])
-def test_what_bpe_takes_for_words(text, words):
-    assert tokenizer.WORDS["bpe"].findall(text) == words
-
-
 def test_the_vocabulary_is_smaller_where_the_text_has_no_more_to_choose():
     assert Tokenizer.train("ab", 300).vocab[256:] == (b"ab",)
     assert Tokenizer.train("abc", 300, "substring").vocab[256:] == (b"ab", b"abc", b"bc")
@@ -201,33 +128,10 @@ def test_the_largest_vocabulary_fits_into_16_bits():
     assert largest.decode(np.array([65_535], np.uint16)) == "65279"
 
 
-def test_training_on_pieces_equals_training_on_the_whole(excerpt):
-    pieces = [excerpt[start:start + 777] for start in range(0, len(excerpt), 777)]
+def test_training_on_chunks_equals_training_on_the_whole(excerpt):
+    chunks = [excerpt[start:start + 777] for start in range(0, len(excerpt), 777)]
     for method in METHODS:
-        assert Tokenizer.train(iter(pieces), 600, method) == Tokenizer.train(excerpt, 600, method)
-
-
-def test_pieces_become_blocks_that_are_neither_tiny_nor_huge(monkeypatch):
-    monkeypatch.setattr(tokenizer, "BLOCK", 3)
-    assert list(tokenizer._blocks(["a", "", "bc", "d", "efghijklm", "n"])) == ["abc", "defg", "hij", "klm", "n"]
-
-
-def test_training_drops_rare_words_when_there_are_far_too_many(monkeypatch):
-    monkeypatch.setattr(tokenizer, "DISTINCT", 4000)
-    monkeypatch.setattr(tokenizer, "BLOCK", 1000)
-    text = "".join(f"gold{number:05} silver " for number in range(2000))
-    counts = tokenizer._count(tokenizer._words([text], "substring"))
-    assert sum(map(len, counts)) < 4000 + 2 * 1000 and counts[b"silver"] == 2000 and counts[b" "] == 4000
-    assert b"silver" in Tokenizer.train(text, 300).vocab[256:] or b" silver" in Tokenizer.train(text, 300).vocab[256:]
-
-
-def test_the_common_words_that_fit_into_half_of_the_memory_are_kept(monkeypatch):
-    monkeypatch.setattr(tokenizer, "DISTINCT", 8)
-    full = [["aa"] * 3 + ["bb"] * 2, ["cc"] * 3 + ["dd"]]                                 # 8 characters: not too many
-    assert tokenizer._count(full) == {b"aa": 3, b"bb": 2, b"cc": 3, b"dd": 1}
-    assert tokenizer._count([*full, ["e"]]) == {b"aa": 3, b"cc": 3}                       # 9: half of 8 are kept
-    assert tokenizer._count([*full, ["e"], ["ffff", "aa"]]) == {b"aa": 4, b"cc": 3, b"ffff": 1}
-    assert tokenizer._count([*full, ["e"], ["ffff", "g"]]) == {b"aa": 3, b"cc": 3}
+        assert Tokenizer.train(iter(chunks), 600, method) == Tokenizer.train(excerpt, 600, method)
 
 
 # ---- the library that everybody uses ---------------------------------------------------------------------------------
@@ -243,7 +147,7 @@ def library_tokenizer(text, vocab_size):
     hidden = [byte for byte in range(256) if byte not in visible]
     alphabet = [chr(byte) if byte in visible else chr(256 + hidden.index(byte)) for byte in range(256)]
     splitting = tokenizers.pre_tokenizers.Sequence([
-        tokenizers.pre_tokenizers.Split(tokenizers.Regex(tokenizer.WORDS["bpe"].pattern), "isolated"),
+        tokenizers.pre_tokenizers.Split(tokenizers.Regex(RULES["letters"].pattern.pattern), "isolated"),
         tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=alphabet, show_progress=False)
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -303,7 +207,7 @@ def test_reference_mistake_the_space_counted_from_the_distinct_words():
         trained = Tokenizer.train(text, 257, "substring")
         assert [token for token in trained.vocab if b" " in token] == [b" "]
         assert trained.encode(" ") == [32]
-    assert tokenizer._count(tokenizer._words(["ab ab ab"], "substring")) == {b"ab": 3, b" ": 2}
+    assert vocabulary.count_words(vocabulary.words(["ab ab ab"], "spaces")) == {b"ab": 3, b" ": 2}
 
 
 def test_reference_mistake_words_over_16_bytes_entering_whole():
@@ -537,14 +441,14 @@ def test_each_distinct_word_is_encoded_once(excerpt, monkeypatch):
     monkeypatch.setattr(trained, "_encode_word", lambda word: worked_on.append(word) or encode_word(word))
     trained.encode(excerpt * 3)
     trained.encode(excerpt)
-    assert len(worked_on) == len(set(worked_on)) == len(set(tokenizer.WORDS["bpe"].findall(excerpt * 3)))
+    assert len(worked_on) == len(set(worked_on)) == len(set(RULES["letters"].pattern.findall(excerpt * 3)))
 
 
 def test_what_encoding_remembers_is_bounded(trained, small_blocks):
     text = "".join(random.Random(0).choices("abcdefghijklmnop ", k=50_000))
     ids = trained.encode(text)
     assert trained.decode(ids) == text
-    assert 1000 < sum(map(len, trained._remembered)) <= 5000 + 1000 + tokenizer.LOOK_AHEAD[trained.method]
+    assert 1000 < sum(map(len, trained._remembered)) <= 5000 + 1000 + RULES[tokenizer.WORDS[trained.method]].look_ahead
     assert trained.encode(text) == ids
 
 
@@ -571,7 +475,7 @@ def test_memory_does_not_grow_with_the_number_of_chunks(trained, small_blocks):
 
 
 def test_encode_chunks_gives_16_bit_ids_while_the_chunks_still_come(trained, monkeypatch):
-    monkeypatch.setattr(tokenizer, "BLOCK", 1 << 17)
+    monkeypatch.setattr(vocabulary, "BLOCK", 1 << 17)
     taken = []
     chunks = (taken.append(number) or "some words " * 20_000 for number in range(10))
     first = next(trained.encode_chunks(chunks))

@@ -1,5 +1,6 @@
 """What holds of every tokenizer and every string: nothing is ever lost. Over 20,000 examples in each run."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from minigpt import tokenizer
+from minigpt import vocabulary
 from minigpt.corpus import data_folder
-from minigpt.tokenizer import WORDS, Tokenizer
+from minigpt.tokenizer import Tokenizer
+from minigpt.vocabulary import BYTES, RULES, Rule
 
 # All of Unicode; and, so that long tokens, several blanks and parts of characters meet, pieces of what is trained on.
 ANYTHING = st.text(max_size=40)
@@ -61,24 +63,22 @@ def test_any_ids_can_be_decoded(trained, data):
 
 @settings(max_examples=500, deadline=None)
 @given(TEXTS)
-@pytest.mark.parametrize("method", WORDS)
-def test_the_words_put_together_are_the_text(method, text):
-    words = WORDS[method].findall(text)
+@pytest.mark.parametrize("rule", RULES)
+def test_the_words_put_together_are_the_text(rule, text):
+    words = RULES[rule].pattern.findall(text)
     assert "".join(words) == text and "" not in words
 
 
 @settings(max_examples=1000, deadline=None)
 @given(text=st.text(st.sampled_from("aB9.'_ \n\té🙂"), max_size=400), block=st.integers(1, 90),
        step=st.integers(1, 50))
-@pytest.mark.parametrize("method", ["bpe", "substring"])
-def test_the_words_of_a_text_in_pieces_are_those_of_the_whole(method, text, block, step):
+@pytest.mark.parametrize("rule", ["letters", "spaces"])
+def test_the_words_of_a_text_in_chunks_are_those_of_the_whole(rule, text, block, step):
     with pytest.MonkeyPatch.context() as small:
-        small.setattr(tokenizer, "BLOCK", block)
-        small.setitem(tokenizer.LOOK_AHEAD, "substring", 10)
-        small.setitem(tokenizer.WORDS, "substring", tokenizer.re.compile("[^ ]{1,9}| "))
-        pieces = [text[start:start + step] for start in range(0, len(text), step)]
-        blocks = list(tokenizer._words(pieces, method))
-        assert [word for words in blocks for word in words] == WORDS[method].findall(text)
+        small.setattr(vocabulary, "BLOCK", block)
+        small.setitem(RULES, "spaces", Rule(re.compile("[^ ]{1,9}| "), 10))
+        chunks = [text[start:start + step] for start in range(0, len(text), step)]
+        assert [word for words in vocabulary.words(chunks, rule) for word in words] == RULES[rule].pattern.findall(text)
 
 
 @settings(max_examples=150, deadline=None)
@@ -106,4 +106,4 @@ def test_with_any_reference_vocabulary_every_string_comes_back(tmp_path_factory,
 @given(ANYTHING, st.integers(0xD800, 0xDFFF), ANYTHING)
 def test_a_lone_surrogate_is_always_refused(before, surrogate, after):
     with pytest.raises(ValueError, match=f"character {len(before)} is U\\+{surrogate:04X}"):
-        Tokenizer("bytes", tokenizer.BYTES).encode(before + chr(surrogate) + after)
+        Tokenizer("bytes", BYTES).encode(before + chr(surrogate) + after)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from minigpt import GPT
-from minigpt.attention import causal_mask, rotate
 from minigpt.classroom.plots import (
     BLACK,
     BLUE,
@@ -29,6 +28,7 @@ from minigpt.classroom.plots import (
     token_label,
 )
 from minigpt.classroom.widgets import Explorer, Page, checkbox, option_slider, slider, text_box
+from minigpt.self_attention import causal_mask, rotate
 
 SHOWN_TOKENS = 24       # more would be too small to read from the back of the room
 TOKENS = ("she", "was", "glad")                 # the example of the notebook, and its numbers

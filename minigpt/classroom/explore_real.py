@@ -213,11 +213,11 @@ class ChatPanel(Card):
         """Ask what stands in the line. An answer that is still being given is broken off."""
         self.stop()
         try:
-            self.task = asyncio.get_running_loop().create_task(self._send())
+            self.task = asyncio.get_running_loop().create_task(self._say())
         except RuntimeError:                            # a plain script or a test: nobody watches it come
-            asyncio.run(self._send())
+            asyncio.run(self._say())
 
-    async def _send(self) -> None:
+    async def _say(self) -> None:
         # A task and not a loop in the callback: between two tokens the notebook stays alive, and Stop is heard.
         answer, shown = self._answer(), 0.0
         try:

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from checks_bank.register import right, wrong
-from minigpt.attention import MultiHeadAttention
 from minigpt.classroom.checks import check_block, check_feed_forward, check_gpt, check_layer_norm
 from minigpt.model import FeedForward, GPTModel, TransformerBlock
+from minigpt.self_attention import MultiHeadAttention
 
 # ----------------------------------------------------------------------------------------------------------- layer norm
 

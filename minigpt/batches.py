@@ -1,0 +1,129 @@
+"""Batches: a text as token ids, and the windows of it that a training step reads.
+
+Between the tokenizer and training. A window is context_length ids; its targets are the same ids one
+place later, so that every token of it is asked for the one that follows. Shapes: N ids in the text,
+B windows, T = context_length.
+"""
+
+import functools
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minigpt.arguments import TRAINING_SEED, instance, integer, shown, takes
+from minigpt.tokenizer import Tokenizer
+
+START = "\n"    # what a text is taken to follow: its first token too is predicted from one before
+
+
+def token_ids(name, value) -> np.ndarray | Tensor:
+    """A guard: (N,) whole numbers, as a tensor or an array."""
+    if isinstance(value, Tensor):
+        whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    else:
+        whole = isinstance(value, np.ndarray) and value.dtype.kind in "iu"
+    if not whole or value.ndim != 1:
+        raise TypeError(f"{name} must be a tensor or array of whole numbers in one dimension, "
+                        f"not {shown(value)}")
+    return value
+
+
+@takes(ids=token_ids, n_bytes=integer(1))
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text as the model reads it: `ids` (N,), a line break first for the text to follow, and its
+    length in bytes.
+    """
+
+    ids: np.ndarray | Tensor
+    n_bytes: int
+
+    @property
+    def bytes_per_token(self) -> float:
+        """What a loss in nats per token is divided by, to be one in nats per byte."""
+        return self.n_bytes / max(1, len(self.ids) - 1)
+
+
+@takes(tokenizer=instance(Tokenizer))
+def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | None:
+    """The ids of a text that comes in pieces, as uint16 in a memory-mapped temporary file; None
+    where there is no text.
+
+    Memory does not grow with the text, and the file goes when nobody needs it any more.
+    """
+    lengths = np.array([len(token) for token in tokenizer.vocab])
+    n_bytes = 0
+    with tempfile.TemporaryFile() as file:
+        file.write(np.array(tokenizer.encode(START), np.uint16).tobytes())
+        for ids in tokenizer.encode_chunks(pieces):
+            file.write(ids.tobytes())
+            n_bytes += int(lengths[ids].sum())
+        file.flush()
+        return TokenizedText(np.memmap(file, np.uint16, mode="c"), n_bytes) if n_bytes else None
+
+
+def check_length(ids, context_length: int) -> None:
+    """Raise ValueError unless there is one window, and a token that follows it."""
+    if len(ids) <= context_length:
+        raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} "
+                         f"tokens, not {len(ids)}: take a longer text or a shorter context")
+
+
+def _one_window(given: dict) -> None:
+    check_length(given["ids"], given["context_length"])
+
+
+@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=integer(1),
+       generator=instance(torch.Generator, optional=True))
+def random_batch(ids, context_length: int, batch_size: int, generator: torch.Generator | None = None
+                 ) -> tuple[Tensor, Tensor]:
+    """`batch_size` windows of `ids` (N,), from anywhere in it, and for each token the one that
+    follows.
+
+    Returns x and y, both (batch_size, context_length) int64, y one token later than x. Each of the
+    N - context_length possible starts is equally likely. Raises ValueError where `ids` is too short
+    for a single window.
+    """
+    starts = torch.randint(len(ids) - context_length, (batch_size,), generator=generator)
+    return _windows(ids, starts, context_length)
+
+
+@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=integer(1),
+       step=integer(0), seed=TRAINING_SEED)
+def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int = 0
+                ) -> tuple[Tensor, Tensor]:
+    """The batch of one `step` of a run in which every window of `ids` (N,) comes once before any
+    comes again.
+
+    An epoch, a pass over the text, cuts it into windows from a random offset on, and takes them in
+    random order. Nothing is read twice before all is read once, which is worth about a tenth of the
+    steps. Returns x and y as `random_batch`.
+    """
+    spare = len(ids) - 1 - context_length          # by how much the text is longer than one window
+    n_windows = max(1, spare // context_length)    # that fit behind any offset below context_length
+    first = step * batch_size
+    epochs = range(first // n_windows, (first + batch_size - 1) // n_windows + 1)
+    starts = torch.cat([_epoch(len(ids) - 1, context_length, n_windows, seed, epoch)
+                        for epoch in epochs])                       # (windows of those epochs,)
+    return _windows(ids, starts[first % n_windows:][:batch_size], context_length)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(n_tokens: int, context_length: int, n_windows: int, seed: int, epoch: int) -> Tensor:
+    """Where the windows of one epoch begin, (n_windows,), in the order in which they are taken."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    offset = torch.randint(n_tokens - n_windows * context_length + 1, (), generator=generator)
+    return torch.randperm(n_windows, generator=generator) * context_length + offset
+
+
+def _windows(ids, starts: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
+    """The windows that begin at `starts` (B,), and for each of their tokens the one that follows:
+    (B, T) twice.
+    """
+    places = starts[:, None] + torch.arange(context_length + 1)  # (B, T + 1)
+    windows = torch.as_tensor(ids[places], dtype=torch.int64)
+    return windows[:, :-1], windows[:, 1:]

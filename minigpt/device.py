@@ -1,0 +1,59 @@
+"""Which device computes, and how it multiplies matrices.
+
+A laptop's processor is enough for all that the series does; a GPU is used where one is asked for.
+Nothing here knows of the model.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from minigpt.arguments import shown
+
+
+def find_device(name: str) -> torch.device:
+    """"cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. ValueError for one
+    that is not.
+    """
+    there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()),
+             "cpu": 1}
+    if name == "auto":
+        name = next(kind for kind, count in there.items() if count)
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError("device must be 'auto', 'cpu', 'cuda' or 'mps', "
+                         f"not {shown(name)}") from None
+    if (device.index or 0) >= there.get(device.type, 0):
+        has = ", ".join(kind for kind, count in there.items() if count)
+        raise ValueError(f"device must be one that this machine has ({has}), not {shown(name)}")
+    return device
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether this processor has instructions for products in bfloat16; without them they are many
+    times slower.
+
+    AMD's laptops have them from Zen 4 on (AVX512-BF16), Intel's servers from Sapphire Rapids on
+    (AMX too).
+    """
+    return torch.cpu.get_capabilities().get("avx512_bf16", False)
+
+
+@contextmanager
+def matrix_products(device: torch.device, bfloat16: bool) -> Iterator[None]:
+    """In here, matrix products are in bfloat16 if so asked, where the processor has instructions
+    for it; else float32.
+
+    A bfloat16 is a float32 without its last 16 bits: the same range, 8 significant bits (2.4
+    decimal digits). What is added up stays float32, so the loss hardly notices.
+    """
+    if bfloat16 and device.type == "cpu" and processor_has_bfloat16():
+        # torch's fused attention takes longer over a short context in bfloat16 than the plain
+        # products do.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        yield

@@ -1,0 +1,162 @@
+"""A training run between two steps: all that it is made of besides its text, and how it is written
+down and gone back to.
+
+Chance is drawn afresh for each step from the seed and the step's number, so it needs no place here.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from minigpt.arguments import TRAINING_SEED, instance, shown, takes
+from minigpt.model import GPTModel, is_a_model
+from minigpt.muon import Muon
+from minigpt.presets import Recipe
+
+CHECK_EVERY = 10       # steps between looks at the loss's value, each of which waits for the device
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became infinite or NaN; the model is back at the last good step."""
+
+
+class TrainingState:
+    """The model, its optimizers, how many steps are done, and how long they took.
+
+    `batches_before`: how many batches of the text earlier runs have read, where this one goes on
+    behind them. Losses are looked at now and then (`check`); until they are, weights known to be
+    good are kept to go back to.
+    """
+
+    @takes(model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED)
+    def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0, batches_before: int = 0):
+        self.model, self.recipe = model, recipe
+        self.seed, self.batches_before = seed, batches_before
+        self.tokens_a_step = recipe.batch_size * model.config.context_length
+        self.optimizers = make_optimizers(model, recipe)
+        self.step = 0
+        self.seconds = 0.0                                      # spent in steps and evaluations
+        self.evaluation_seconds = 0.0                           # what the last evaluation took
+        self.unchecked: list[Tensor] = []
+        self.good = self.weights()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    @property
+    def batch(self) -> int:
+        """The number of the next step's batch, of all that were read of the text."""
+        return self.batches_before + self.step
+
+    @property
+    def windows_read(self) -> int:
+        """How many windows of the text this run has read, and those before it."""
+        return self.batch * self.recipe.batch_size
+
+    @property
+    def step_seed(self) -> int:
+        """What the next step draws its chance from: a random batch, dropout."""
+        return self.seed * 1_000_003 + self.batch
+
+    def weights(self) -> tuple[int, dict[str, Tensor]]:
+        """The step, and a copy of the model's weights at it."""
+        return self.step, {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """In here the next step is made. After every tenth the losses are looked at: raises what
+        `check` raises.
+        """
+        looking = self.step % CHECK_EVERY == CHECK_EVERY - 1
+        before = self.weights() if looking else None
+        yield
+        if looking:
+            self.check()
+            self.good = before                     # the step that began with them had a finite loss
+
+    # Without no_grad, a thread that reads weights meanwhile can wait for torch for ever.
+    @torch.no_grad()
+    def check(self, validation_loss: float | None = None) -> None:
+        """Raise TrainingDiverged, the model back at good weights, unless all losses so far and the
+        weights are finite.
+        """
+        losses, self.unchecked = [float(loss) for loss in self.unchecked], []
+        first = self.step - len(losses) + 1
+        bad = [f"the loss became {loss} at step {step}"
+               for step, loss in enumerate(losses, first) if not math.isfinite(loss)]
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            bad.append(f"weights became infinite or NaN at step {self.step}")
+        if validation_loss is not None and not math.isfinite(validation_loss):
+            bad.append(f"the validation loss became {validation_loss} at step {self.step}")
+        if bad:
+            good_step, weights = self.good
+            self.model.load_state_dict(weights)
+            raise TrainingDiverged(
+                f"{bad[0]}; the model is back at step {good_step}. What usually helps: a lower "
+                f"learning rate (the peak is {self.recipe.learning_rate}), a longer warm-up, a "
+                "smaller clip")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it that is tensors, by name (not copies); `load` takes it back. Raises what
+        `check` raises.
+        """
+        self.check()
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for j, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{j}.{name}": tensor for name, tensor in state.items()}
+        progress = [self.step, self.seconds, self.evaluation_seconds]
+        return tensors | {"progress": torch.tensor(progress, dtype=torch.float64)}
+
+    @takes(tensors=instance(dict))
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go back to where the run was when `tensors` were written. Raises ValueError for those of
+        another model.
+        """
+        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()
+                   if name.startswith("model.")}
+        if "progress" not in tensors or _shapes(weights) != _shapes(self.model.state_dict()):
+            raise ValueError("tensors must be those of a run with this model, "
+                             f"not {shown(_shapes(tensors))}")
+        self.model.load_state_dict(weights)
+        for i, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                if name.startswith(f"optimizer.{i}."):
+                    _, _, j, key = name.split(".")
+                    state.setdefault(int(j), {})[key] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        step, self.seconds, self.evaluation_seconds = tensors["progress"].tolist()
+        self.step, self.unchecked = int(step), []
+        self.good = self.weights()
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def make_optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices where the recipe says so, Adam for all else. Each group
+    remembers its peak rate.
+    """
+    fused = [block.attention.qkv.weight for block in model.blocks]
+    others = [p for p in model.blocks.parameters()
+              if p.dim() == 2 and not any(p is qkv for qkv in fused)]
+    matrices = fused + others if recipe.optimizer == "muon" else []
+    taken = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in taken]
+    optimizers = [torch.optim.AdamW(rest, recipe.learning_rate, recipe.betas,
+                                    weight_decay=recipe.weight_decay, fused=True)]
+    if matrices:
+        optimizers.append(Muon([{"params": fused, "stacked": 3}, {"params": others}],
+                               recipe.muon_learning_rate, weight_decay=recipe.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
