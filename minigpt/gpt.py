@@ -140,7 +140,7 @@ class GPT:
         FileNotFoundError where they are missing.
         """
         if name == "smollm2":
-            from minigpt.smollm2 import SmolLM2             # it is made of what stands here
+            from minigpt.smollm2 import SmolLM2  # it is made of what stands here
             return SmolLM2.read(bfloat16)
         if bfloat16:
             raise ValueError("bfloat16 must be False for the model that ships, which is small, not True")

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from minigpt import GPTModel
-from minigpt.self_attention import rotations
 from minigpt.llama import GroupedHeads, LlamaBlock, LlamaConfig, LlamaModel, RMSNorm, SwiGLU
+from minigpt.self_attention import rotations
 
 CONFIG = LlamaConfig(vocab_size=50, context_length=64, d_model=48, n_heads=6, n_layers=3, d_ff=80, n_groups=2,
                      rotary_base=5000.0, norm_eps=1e-4)

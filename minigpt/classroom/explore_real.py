@@ -1,4 +1,4 @@
-"""Widgets of 06_real_model: fewer bits a number, a conversation, heads switched off; and a word where the weights are missing.
+"""Widgets of 06_real_model: fewer bits a number, heads switched off, a conversation.
 
 The real model is a `GPT`, so the widgets of the other notebooks take it too.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from minigpt import GPT
 from minigpt.classroom.playground import REDRAW
-from minigpt.classroom.plots import Picture, lines
+from minigpt.classroom.plots import BLUE, Picture, lines
 from minigpt.classroom.widgets import (
     Card,
     Explorer,
@@ -31,24 +31,28 @@ from minigpt.classroom.widgets import (
 )
 from minigpt.smollm2 import SYSTEM, SmolLM2
 
-# ------------------------------------------------------------------------------------------- where the weights are missing
+# -------------------------------------------------------------------- where the weights are missing
 
 
 class Missing(FileNotFoundError):
-    """What a cell says that needs the real model where it is not installed. A notebook shows the sentence alone."""
+    """What a cell says that needs the real model where there is none: in a notebook, its sentence
+    alone.
+    """
 
     def _render_traceback_(self) -> list[str]:
         return textwrap.wrap(f"✗ {self}", width=110, break_long_words=False)
 
 
 class NotHere:
-    """Stands where the real model would, and says how to get it as soon as anything is asked of it."""
+    """Stands where the real model would, and says how to get it as soon as it is asked for
+    anything.
+    """
 
     def __init__(self, message: str):
         self.__dict__["message"] = message
 
     def __getattr__(self, name: str):
-        if name.startswith("_"):                        # a notebook asks every object how it wants to be shown
+        if name.startswith("_"):                # a notebook asks each object how it is to be shown
             raise AttributeError(name)
         raise Missing(self.message)
 
@@ -57,27 +61,29 @@ class NotHere:
 
 
 def real_model() -> SmolLM2 | NotHere:
-    """`GPT.pretrained("smollm2")`, or, where its weights are missing, what says so when it is used."""
+    """`GPT.pretrained("smollm2")`; where its weights are missing, what says so when it is used."""
     try:
         return GPT.pretrained("smollm2")
     except FileNotFoundError as error:
         return NotHere(f"{error}. Then restart the kernel. Sections 1 and 2 work without it.")
 
 
-# -------------------------------------------------------------------------------------------------------- bits a number
+# ------------------------------------------------------------------------------------ bits a number
 
 BITS = (8, 6, 5, 4, 3, 2)
 BLOCK = 32                                              # numbers that share a scale and a minimum
-PARTS = {"everything": ("",), "token embeddings": ("token_embedding",), "attention": (".attention.",),
-         "feed-forward": (".feed_forward.",)}
+PARTS = {"everything": "", "token embeddings": "token_embedding", "attention": ".attention.",
+         "feed-forward": ".feed_forward."}              # and what the names of its weights hold
 
 
 def in_bits(weight: Tensor, bits: int) -> Tensor:
-    """The nearest numbers to `weight` (…, C) that `bits` bits each can say, blocks of 32 sharing a scale and a minimum.
+    """The nearest numbers to `weight` (…, C) that `bits` bits each can say, where blocks of 32
+    share a scale and a minimum.
 
-    Scale and minimum are float16, as in llama.cpp's Q4_1. Raises RuntimeError where 32 does not divide C.
+    Scale and minimum are float16, as in llama.cpp's Q4_1. Raises RuntimeError where 32 does not
+    divide C.
     """
-    blocks = weight.unflatten(-1, (-1, BLOCK))                                                 # (…, C / 32, 32)
+    blocks = weight.unflatten(-1, (-1, BLOCK))          # (…, C / 32, 32)
     low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
     scale = ((high - low) / (2 ** bits - 1)).half().float().clamp(min=1e-8)
     low = low.half().float()
@@ -86,9 +92,11 @@ def in_bits(weight: Tensor, bits: int) -> Tensor:
 
 
 def matrices(model: nn.Module, part: str = "everything") -> dict[str, nn.Parameter]:
-    """The weights that are stored in few bits: matrices, whose rows are whole blocks. Norms and biases stay as they are."""
+    """The weights that are stored in few bits: matrices, whose rows are whole blocks. Norms and
+    biases stay as they are.
+    """
     return {name: weight for name, weight in model.named_parameters()
-            if weight.dim() == 2 and any(word in name for word in PARTS[part])}
+            if weight.dim() == 2 and PARTS[part] in name}
 
 
 def gpt_in_bits(gpt: GPT, bits: int, part: str = "everything") -> GPT:
@@ -101,13 +109,15 @@ def gpt_in_bits(gpt: GPT, bits: int, part: str = "everything") -> GPT:
 
 
 def megabytes(gpt: GPT, bits: int) -> float:
-    """The size of its weights on disk: `bits` and a 32nd of two float16 for each number of a matrix, 32 bits for the rest."""
+    """The size of its weights on disk: for each number of a matrix `bits`, and a 32nd of two
+    float16; 32 bits for the rest.
+    """
     rounded = sum(weight.numel() for weight in matrices(gpt.model).values())
     return (rounded * (bits + 2 * 16 / BLOCK) + (gpt.model.n_parameters - rounded) * 32) / 8e6
 
 
 def bits_explorer(gpt: GPT, text: str, prompt: str = "It is a truth") -> Explorer:
-    """Slide the bits a number; see the loss on `text`, what the model then writes, and its size on disk."""
+    """Slide the bits a number; see the loss on `text`, what the model then writes, and its size."""
     @cache
     def measured(bits, part):
         rounded = gpt_in_bits(gpt, bits, part)
@@ -118,15 +128,17 @@ def bits_explorer(gpt: GPT, text: str, prompt: str = "It is a truth") -> Explore
     def draw(bits, part):
         loss, written = measured(bits, part)
         size = f" · <b>{megabytes(gpt, bits):.2f} MB</b> on disk" if part == "everything" else ""
-        return (f'<p style="font-size: 18px"><b>{loss:.3f}</b> nats per byte ({whole:.3f} in 32 bits){size}</p>'
-                f'<p style="font-size: 18px; max-width: 46em"><b>{typed(prompt)}</b>{typed(written)}</p>')
+        return (f'<p style="font-size: 18px"><b>{loss:.3f}</b> nats per byte ({whole:.3f} in 32 '
+                f'bits){size}</p><p style="font-size: 18px; max-width: "
+                           "46em"><b>{typed(prompt)}</b>{typed(written)}</p>')
 
     return Explorer(draw, {"bits": option_slider("bits a number", 4, BITS[::-1]),
-                           "part": chooser("rounded", "everything", PARTS)}, wait=0.1, still=bits_picture(gpt, text))
+                           "part": chooser("rounded", "everything", PARTS)},
+                    wait=0.1, still=bits_picture(gpt, text))
 
 
 def losses_in_bits(gpt: GPT, text: str, part: str, bits: Sequence[int] = BITS) -> list[float]:
-    """The loss on `text`, nats per byte, with a part of the model rounded to each number of bits."""
+    """The loss on `text`, nats per byte, with a part of the model rounded to each of `bits`."""
     return [gpt_in_bits(gpt, n, part).evaluate(text) for n in bits]
 
 
@@ -136,12 +148,15 @@ def bits_picture(gpt: GPT, text: str) -> Picture:
     alone = {part: losses[-1] for part, (_, losses) in series.items() if part != "everything"}
     first = max(alone, key=alone.get)
     whole = series["everything"][1]
-    return lines(series, x_label="bits a number", y_label="loss (nats per byte)", levels={"32 bits": gpt.evaluate(text)},
-                 alt=f"The loss of the whole model is {whole[0]:.2f} at 8 bits, {whole[BITS.index(4)]:.2f} at 4 and "
-                     f"{whole[-1]:.2f} at 2. Rounded alone to 2 bits, the {first} do the most harm: {alone[first]:.2f}.")
+    return lines(series, x_label="bits a number", y_label="loss (nats per byte)",
+                 levels={"32 bits": gpt.evaluate(text)},
+                 alt=f"The loss of the whole model is {whole[0]:.2f} at 8 bits, "
+                     f"{whole[BITS.index(4)]:.2f} at 4 and "
+                     f"{whole[-1]:.2f} at 2. Rounded alone to 2 bits, the {first} do the most "
+                     f"harm: {alone[first]:.2f}.")
 
 
-# ------------------------------------------------------------------------------------------------------------ induction
+# ---------------------------------------------------------------------------------------- induction
 
 @contextmanager
 def switched_off(gpt: GPT, heads: Sequence[tuple[int, int]]) -> Iterator[None]:
@@ -151,7 +166,7 @@ def switched_off(gpt: GPT, heads: Sequence[tuple[int, int]]) -> Iterator[None]:
     def silence(layer: int):
         silent = [head for at, head in heads if at == layer]
 
-        def before(projection, inputs):                 # what the heads give, (B, T, C), before it is mixed
+        def before(projection, inputs):                 # what the heads give, before it is mixed
             mixed = inputs[0].unflatten(-1, (n_heads, -1)).clone()
             mixed[..., silent, :] = 0
             return mixed.flatten(-2)
@@ -165,21 +180,24 @@ def switched_off(gpt: GPT, heads: Sequence[tuple[int, int]]) -> Iterator[None]:
             hook.remove()
 
 
-# ----------------------------------------------------------------------------------------------------------------- chat
+# --------------------------------------------------------------------------------------------- chat
 
 class ChatPanel(Card):
-    """A conversation: the system message, what was said, a line to type in, buttons to send, to stop, to begin anew.
+    """A conversation: the system message, what was said, a line to type in, buttons to send, to
+    stop, to begin anew.
 
-    `send()`, `stop()` and `restart()` are what the buttons do; `shown` is the HTML widget with what was said, `said` the same
-    as a list of (who, text).
+    `send()`, `stop()` and `restart()` are what the buttons do; `shown` is the HTML widget with what
+    was said, `said` the same as a list of (who, text).
     """
 
     def __init__(self, gpt: SmolLM2, question: str):
         self.gpt, self.said = gpt, []
         self.task: asyncio.Task | None = None
-        self.controls = {"system": text_box("system message", SYSTEM), "message": text_box("you", question),
+        self.controls = {"system": text_box("system message", SYSTEM),
+                         "message": text_box("you", question),
                          "temperature": slider("temperature", 0.0, 0.0, 2.0, 0.05),
-                         "length": slider("longest answer", 200, 20, 500, 20), "seed": slider("seed", 1, 0, 50)}
+                         "length": slider("longest answer", 200, 20, 500, 20),
+                         "seed": slider("seed", 1, 0, 50)}
         self.shown = ipywidgets.HTML()
         self.buttons = {}
         for name, act in (("Send", self.send), ("Stop", self.stop), ("Begin anew", self.restart)):
@@ -188,14 +206,15 @@ class ChatPanel(Card):
             self.buttons[name] = button
         self.buttons["Send"].button_style = "primary"
         pressed_enter = guarded(self.send, self.shown)
-        self.controls["message"].on_msg(
-            lambda _, content, buffers: pressed_enter() if content.get("event") == "submit" else None)
+        self.controls["message"].on_msg(lambda _, content, buffers: (
+            pressed_enter() if content.get("event") == "submit" else None))
         self.restart()
-        for _ in self._answer():                        # one question and its answer, for those who read without a kernel
+        for _ in self._answer():                # one answer, for those who read without a kernel
             pass
-        super().__init__([self.controls["system"], self.shown, self.controls["message"], ipywidgets.HBox(
-            list(self.buttons.values())), *[self.controls[name] for name in ("temperature", "length", "seed")]],
-            self.shown.value, f"Chat: {question} {self.said[-1][1]}")
+        system, message, *sliders = self.controls.values()
+        buttons = ipywidgets.HBox(list(self.buttons.values()))
+        super().__init__([system, self.shown, message, buttons, *sliders], self.shown.value,
+                         f"Chat: {question} {self.said[-1][1]}")
 
     def restart(self) -> None:
         """Forget what was said; the system message counts from the start."""
@@ -214,11 +233,12 @@ class ChatPanel(Card):
         self.stop()
         try:
             self.task = asyncio.get_running_loop().create_task(self._say())
-        except RuntimeError:                            # a plain script or a test: nobody watches it come
+        except RuntimeError:                    # a plain script or a test: nobody watches it come
             asyncio.run(self._say())
 
     async def _say(self) -> None:
-        # A task and not a loop in the callback: between two tokens the notebook stays alive, and Stop is heard.
+        # A task and not a loop in the callback: between two tokens the notebook stays alive, and
+        # Stop is heard.
         answer, shown = self._answer(), 0.0
         try:
             for _ in answer:
@@ -231,13 +251,14 @@ class ChatPanel(Card):
             self.shown.value = error_box(error)
             return
         finally:
-            answer.close()                              # the turn is closed at once, also where it was broken off
+            answer.close()                      # the turn is closed at once, also a broken one
         self._show()
 
     def _answer(self) -> Iterator[None]:
         """Says the message and takes in the answer, piece by piece."""
         values = {name: control.value for name, control in self.controls.items()}
-        reply = self.chat.reply(values["message"], values["length"], values["temperature"], seed=values["seed"])
+        reply = self.chat.reply(values["message"], values["length"], values["temperature"],
+                                seed=values["seed"])
         self.said += [("you", values["message"]), ("SmolLM2", "")]
         try:
             for piece in reply:
@@ -249,9 +270,12 @@ class ChatPanel(Card):
         self._show()
 
     def _show(self) -> None:
-        rows = "".join(f'<p style="margin: 6px 0"><b>{html.escape(who)}:</b> {typed(text)}</p>' for who, text in self.said)
-        self.shown.value = ('<div role="log" style="white-space: pre-wrap; font-size: 18px; line-height: 1.5; max-width: 46em; '
-                          f'border-left: 6px solid #0072B2; padding: 6px 14px; margin: 8px 0">{rows or "…"}</div>')
+        rows = "".join(f'<p style="margin: 6px 0"><b>{html.escape(who)}:</b> {typed(text)}</p>'
+                       for who, text in self.said)
+        self.shown.value = (
+            '<div role="log" style="white-space: pre-wrap; font-size: 18px; line-height: 1.5; '
+            f'max-width: 46em; border-left: 6px solid {BLUE}; padding: 6px 14px; margin: 8px 0">'
+            f'{rows or "…"}</div>')
 
 
 def chat(gpt: SmolLM2, question: str = "What is the capital of France?") -> ChatPanel:
