@@ -129,8 +129,8 @@ def bits_explorer(gpt: GPT, text: str, prompt: str = "It is a truth") -> Explore
         loss, written = measured(bits, part)
         size = f" · <b>{megabytes(gpt, bits):.2f} MB</b> on disk" if part == "everything" else ""
         return (f'<p style="font-size: 18px"><b>{loss:.3f}</b> nats per byte ({whole:.3f} in 32 '
-                f'bits){size}</p><p style="font-size: 18px; max-width: "
-                           "46em"><b>{typed(prompt)}</b>{typed(written)}</p>')
+                f'bits){size}</p><p style="font-size: 18px; max-width: 46em">'
+                f"<b>{typed(prompt)}</b>{typed(written)}</p>")
 
     return Explorer(draw, {"bits": option_slider("bits a number", 4, BITS[::-1]),
                            "part": chooser("rounded", "everything", PARTS)},
