@@ -227,8 +227,8 @@ def grouped_mistake(answer, right, q, k, v, mask) -> Mistake:
     k_right, v_right = shared_out(k, H), shared_out(v, H)
     k_tiled, v_tiled = k.repeat(1, n, 1, 1), v.repeat(1, n, 1, 1)
     everything = torch.ones_like(mask)
-    order = f"Neighbours share: query heads 0 to {n - 1} belong to group 0, the next {n} to group "
-            "1. "
+    order = (f"Neighbours share: query heads 0 to {n - 1} belong to group 0, the next {n} to "
+             "group 1. ")
     by_hand = (q @ k_right.transpose(-2, -1) / d ** 0.5).masked_fill(~mask, float("-inf"))
     accuse(answer, {
         f"Your groups are dealt out like cards: head i uses group i mod {G}. {order}That is "
