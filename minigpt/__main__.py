@@ -165,9 +165,9 @@ def _check_before(options) -> tuple[Path, RunFile]:
         raise ValueError(f"{OUT} is there already: name another file with --out, or this one, to "
                          "replace it")
     out = options.out or OUT
-    run_file = RunFile(out, _settings(options))
     if out.is_dir() or not out.name:
         raise ValueError(f"--out must be the path of a file, not of the folder {out}")
+    run_file = RunFile(out, _settings(options))
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out: there is no folder {out.parent}")
     if options.save_every < 1:

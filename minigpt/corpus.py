@@ -60,14 +60,19 @@ NOT_PLAIN_TEXT = [
 
 
 def data_folder() -> Path:
-    """The folder `data/` of the repository. Raises FileNotFoundError where the package was
-    installed without it.
+    """The folder `data/`: in the package, if a wheel brought it, else beside it, in the repository.
+
+    The notebooks lie beside it, in `notebooks/`. Raises FileNotFoundError where there is neither.
     """
-    folder = Path(__file__).resolve().parent.parent / "data"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"the folder {folder} with the texts is missing: clone the repository and install "
-                                "minigpt from there, with pip install --editable .")
-    return folder
+    package = Path(__file__).resolve().parent
+    within, beside = package / "data", package.parent / "data"
+    if within.is_dir():
+        return within
+    # A folder site-packages/data would be another's.
+    if not (package.parent / "pyproject.toml").is_file() or not beside.is_dir():
+        raise FileNotFoundError(f"the folder {within} with the texts is missing: install minigpt "
+                                "from its wheel, or from a clone with pip install --editable .")
+    return beside
 
 
 # ---- reading -------------------------------------------------------------------------------------

@@ -32,6 +32,11 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def a_device(name: str, value) -> torch.device:
+    """A guard: a device, by what `find_device` calls it."""
+    return value if isinstance(value, torch.device) else find_device(value)
+
+
 def processor_has_bfloat16() -> bool:
     """Whether this processor has instructions for products in bfloat16; without them they are many
     times slower.

@@ -29,7 +29,7 @@ from minigpt.arguments import (
     text,
 )
 from minigpt.batches import START, TokenizedText, tokenize
-from minigpt.device import find_device
+from minigpt.device import a_device
 from minigpt.model import GPTConfig, GPTModel, evaluating
 from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
 from minigpt.sampling import SETTINGS, generate_ids, last_logits, next_token_probs
@@ -41,10 +41,6 @@ KIND = "minigpt model"
 SIZES = ("vocab_size", "method",
          *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
 Pieces = Callable[[], Iterable[str]]        # a text that can be read again, and each time in pieces
-
-
-def _device(name, value) -> torch.device:
-    return find_device(value)
 
 
 def _books(name, value) -> list[str]:
@@ -81,7 +77,7 @@ class GPT:
     # ---- making one ------------------------------------------------------------------------------
 
     @classmethod
-    @takes(text=_books, seed=TRAINING_SEED, device=_device, progress=flag)
+    @takes(text=_books, seed=TRAINING_SEED, device=a_device, progress=flag)
     def from_text(cls, text: str | Sequence[str], vocab_size: int | None = None,
                   method: str | None = None, *, preset: str = "classroom", seed: int = 0,
                   device: str = "cpu", progress: bool = False, **size) -> "GPT":
@@ -97,7 +93,7 @@ class GPT:
                                 vocab_size=vocab_size, method=method, **size)
 
     @classmethod
-    @takes(sources=_sources, seed=TRAINING_SEED, device=_device, progress=flag)
+    @takes(sources=_sources, seed=TRAINING_SEED, device=a_device, progress=flag)
     def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom",
                    seed: int = 0, device: str = "cpu", progress: bool = False, **size) -> "GPT":
         """The same for files (or names of texts that ship), none of which is read as a whole."""
@@ -303,7 +299,7 @@ class GPT:
         return config, weights
 
     @classmethod
-    @takes(path=path, device=_device)
+    @takes(path=path, device=a_device)
     def load(cls, path: str | os.PathLike, device: str = "cpu") -> "GPT":
         """Read what `save` wrote, on whatever device. Nothing in the file is executed.
 

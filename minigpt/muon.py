@@ -3,9 +3,9 @@
 A gradient's matrix is dominated by a few directions. Its momentum average is replaced by the
 nearest matrix whose singular values are all 1, roughly, so that rare directions are learned as fast
 as frequent ones. Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
-(2024). `torch.optim.Muon` does the same in bfloat16 always, which most laptop CPUs multiply a
-hundred times slower than float32; this one does so under autocast alone, and all matrices of a
-shape at once.
+(2024). `torch.optim.Muon` does it with other coefficients, and in bfloat16 always, which most
+laptop CPUs multiply a hundred times slower than float32; this one does so under autocast alone, and
+all matrices of a shape at once.
 """
 
 from collections import defaultdict

@@ -78,10 +78,14 @@ PRESETS = {
                       betas=(0.9, 0.99), warmup=100, decay="cosine", floor=0.1),
         budget={"steps": 16_384}),
 }
-PRESET = choice(PRESETS)                                   # the guard of an argument that names one
 
 
-@takes(name=PRESET)
+def preset_name(name: str, value) -> str:
+    """A guard: the name of a preset."""
+    return choice(PRESETS)("preset", value)
+
+
+@takes(name=preset_name)
 def preset(name: str) -> Preset:
     """The preset of that name. Raises ValueError, listing the names, when there is none."""
     return PRESETS[name]

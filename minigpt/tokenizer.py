@@ -19,7 +19,7 @@ import operator
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, pairwise, repeat
+from itertools import chain, islice, pairwise
 
 import numpy as np
 
@@ -32,13 +32,15 @@ from minigpt.vocabulary import (
     count_words,
     frequent_substrings,
     learn_merges,
-    merge,
     words,
 )
 
-METHODS = ("bpe", "substring", "bytes")
-WORDS = {"bpe": "letters", "substring": "spaces", "bytes": "anything"}      # the rule for words
-FORMAT, VERSION = "minigpt tokenizer", 1
+# By which of the RULES each method cuts a text into words. New vocabularies take the first.
+WORD_RULES = {"bpe": ("letters and marks", "letters"), "substring": ("spaces", "anything"),
+              "bytes": ("anything",)}
+METHODS = tuple(WORD_RULES)
+FORMAT, VERSION = "minigpt tokenizer", 2
+ENTRIES = {1: ("method", "vocab", "merges"), 2: ("method", "vocab", "merges", "word_rule")}
 REMEMBERED = 1 << 20        # characters of all words whose ids are remembered; then it begins anew
 
 
@@ -77,21 +79,26 @@ def _chunks(name: str, value) -> Iterable[str]:
 class Tokenizer:
     """A vocabulary, and the rule that cuts text into its tokens. `train` or `load` makes one.
 
-    It never changes. Two tokenizers are equal if their methods, vocabularies and merges are.
+    It never changes. Two tokenizers are equal if their methods, vocabularies, merges and rules for
+    words are.
     """
 
     @takes(method=choice(METHODS), vocab=_tokens, merges=_pairs)
     def __init__(self, method: str, vocab: Iterable[bytes],
-                 merges: Iterable[tuple[int, int]] = ()):
-        """From its parts. Raises ValueError where they make no tokenizer: a byte is missing, …"""
+                 merges: Iterable[tuple[int, int]] = (), word_rule: str | None = None):
+        """From its parts; `word_rule` None is the one that `train` would take.
+
+        Raises ValueError where they make no tokenizer: a byte is missing, …
+        """
+        choice(WORD_RULES[method], optional=True)("word_rule", word_rule)
         _check_parts(method, vocab, merges)
         self._method, self._vocab, self._merges = method, vocab, merges
+        self._word_rule = word_rule or _word_rule(method, vocab)
         # only a loaded .vocab has empty tokens, which are never produced, and tokens twice: then
         # the first of them is
         self._ids = {token: i for i, token in reversed(list(enumerate(vocab))) if token}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._lengths = _lengths_by_beginning(self._ids)
-        self._rule = _word_rule(method, self._ids)
         self._remembered, self._remembered_characters = {}, 0
 
     # ---- the vocabulary --------------------------------------------------------------------------
@@ -120,6 +127,11 @@ class Tokenizer:
         """The pairs of ids that "bpe" merges: the i-th makes token 256 + i. Else empty."""
         return self._merges
 
+    @property
+    def word_rule(self) -> str:
+        """By which of `vocabulary.RULES` a text is cut into words before it is cut into tokens."""
+        return self._word_rule
+
     def id_to_token(self, token_id: int) -> bytes:
         """The bytes of a token. Raises ValueError for an id outside the vocabulary."""
         return self._vocab[integer(0, self.vocab_size - 1)("token_id", token_id)]
@@ -140,7 +152,7 @@ class Tokenizer:
         return hash(self._parts())
 
     def _parts(self) -> tuple:
-        return self._method, self._vocab, self._merges
+        return self._method, self._vocab, self._merges, self._word_rule
 
     def __repr__(self) -> str:
         return f"Tokenizer(method={self._method!r}, vocab_size={self.vocab_size})"
@@ -154,7 +166,7 @@ class Tokenizer:
         Raises ValueError for a text with a lone surrogate (half of a character), which UTF-8 cannot
         write.
         """
-        return list(chain.from_iterable(map(self._encode_words, words([text], self._rule))))
+        return list(chain.from_iterable(map(self._encode_words, words([text], self._word_rule))))
 
     @takes(chunks=_chunks)
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
@@ -163,7 +175,7 @@ class Tokenizer:
         Together they equal `encode("".join(chunks))`. Memory does not grow with the number of
         chunks. A chunk may end anywhere, also inside a word.
         """
-        for block in words(chunks, self._rule):
+        for block in words(chunks, self._word_rule):
             yield np.fromiter(self._encode_words(block), np.uint16)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -212,11 +224,15 @@ class Tokenizer:
     def _apply_merges(self, ids: list[int]) -> list[int]:
         """Of all neighbours the pair learned first is merged, until none was learned."""
         never = len(self._merges)
-        while len(ids) > 1:
-            rank = min(map(self._ranks.get, pairwise(ids), repeat(never)))
-            if rank == never:
-                break
-            ids = merge(ids, self._merges[rank], len(BYTES) + rank)
+        ranks = [self._ranks.get(pair, never) for pair in pairwise(ids)]
+        while (rank := min(ranks, default=never)) < never:
+            place = ranks.index(rank)
+            ids[place:place + 2] = [len(BYTES) + rank]
+            del ranks[place]
+            if place > 0:
+                ranks[place - 1] = self._ranks.get((ids[place - 1], ids[place]), never)
+            if place < len(ranks):
+                ranks[place] = self._ranks.get((ids[place], ids[place + 1]), never)
         return ids
 
     # ---- training --------------------------------------------------------------------------------
@@ -243,7 +259,7 @@ class Tokenizer:
             for _ in text:                  # only to refuse what is no text
                 pass
             return cls(method, BYTES)
-        counts = count_words(words(text, WORDS[method]))
+        counts = count_words(words(text, WORD_RULES[method][0]))
         how_many = vocab_size - len(BYTES)
         if method == "substring":
             return cls(method, BYTES + tuple(frequent_substrings(counts, how_many)))
@@ -261,12 +277,11 @@ class Tokenizer:
     # ---- files -----------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """All there is to this tokenizer, as text for `from_json`. A byte of a token is a Latin-1
-        character there.
-        """
+        """All there is to this tokenizer, as text for `from_json`. Its tokens are Latin-1 there."""
         content = {"method": self._method,
                    "vocab": [token.decode("latin-1") for token in self._vocab],
-                   "merges": [list(pair) for pair in self._merges]}
+                   "merges": [list(pair) for pair in self._merges],
+                   "word_rule": self._word_rule}
         header = {"format": FORMAT, "version": VERSION, "checksum": _checksum(content)}
         return json.dumps(header | content)
 
@@ -280,15 +295,18 @@ class Tokenizer:
             raise ValueError(f"it is not JSON ({error})") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"it is JSON, but does not say that its format is {FORMAT!r}")
-        if content.get("version") != VERSION:
-            raise ValueError(f"its format has version {shown(content.get('version'))}, "
-                             f"and this minigpt reads version {VERSION}")
+        version = content.get("version")
+        if version not in (1, VERSION):
+            raise ValueError(f"its format has version {shown(version)}, "
+                             f"and this minigpt reads the versions 1 and {VERSION}")
         try:
-            parts = {name: content[name] for name in ("method", "vocab", "merges")}
+            parts = {name: content[name] for name in ENTRIES[version]}
             if content["checksum"] != _checksum(parts):
                 raise ValueError("it is damaged: its checksum does not match its content")
-            vocab = [token.encode("latin-1") for token in parts["vocab"]]
-            return cls(parts["method"], vocab, parts["merges"])
+            if version == 1 and parts["method"] == "bpe":
+                parts["word_rule"] = "letters"          # there was no other then
+            parts["vocab"] = [token.encode("latin-1") for token in parts["vocab"]]
+            return cls(**parts)
         except KeyError as error:
             raise ValueError(f"it lacks the entry {error}") from None
         except (TypeError, AttributeError):
@@ -326,7 +344,7 @@ def _word_rule(method: str, tokens: Iterable[bytes]) -> str:
     """Only a loaded .vocab may have tokens that reach across a space: then it parts no words."""
     if method == "substring" and any(b" " in token and token != b" " for token in tokens):
         return "anything"
-    return WORDS[method]
+    return WORD_RULES[method][0]
 
 
 def _lengths_by_beginning(tokens: Iterable[bytes]) -> dict[bytes, list[int]]:

@@ -15,13 +15,14 @@ of characters, a line of a million "a" included.
 """
 
 import heapq
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import regex
 
 LARGEST = 1 << 16           # tokens in a vocabulary: their ids fit into 16 bits
 BYTES = tuple(bytes([byte]) for byte in range(256))     # the beginning of every vocabulary
@@ -37,19 +38,51 @@ END = -1                    # stands behind the last token of a word: no pair re
 class Rule(NamedTuple):
     """What is a word. All words together are always the whole text."""
 
-    pattern: re.Pattern     # finds the words, one after the other
+    pattern: re.Pattern | regex.Pattern     # finds the words, one after the other
     look_ahead: int         # so many characters, counted from its first, decide where a word ends
 
 
+# What belongs to the character before it: accents and vowel signs (\p{M}), the skin tone of an
+# emoji, and what joins two letters or two emoji, or keeps them apart (U+200D, U+200C). That is most
+# of what Unicode calls "Extend" (unicode.org/reports/tr29).
+MARK = r"\p{M}\p{Emoji_Modifier}\u200C\u200D"
+LETTER, DIGIT, SPACE = r"\p{L}\p{Nl}\p{No}", r"\p{Nd}", r"\p{White_Space}"
+SYMBOL = rf"^{SPACE}{LETTER}{DIGIT}"        # all the rest, marks among it
+
+
+def _stretch(kind: str, marked: str) -> str:
+    """1 to 32 characters of a kind, with their marks: not cut before a mark or behind a joiner.
+
+    Where there is no other place, because it is nothing but marks, the cut comes after 32 all the
+    same.
+    """
+    return rf"[{kind}](?:[{marked}]{{0,31}}(?![{MARK}]|(?<=\u200D)[{kind}])|[{marked}]{{31}})"
+
+
+LETTERS = _stretch(LETTER, LETTER + MARK)
+DIGITS = _stretch(DIGIT, DIGIT + MARK)
+SYMBOLS = _stretch(SYMBOL, SYMBOL)
+
+# Whatever a library's version of Unicode, nothing is lost, and decoding gives every text back. Two
+# versions may find different words only where a text has characters that one of them does not know
+# yet. "letters" goes by the version of Python itself, "letters and marks" by that of `regex`.
 RULES = {
     # Nearly GPT-2's pattern; that contractions stay whole, and punctuation takes newlines along,
-    # saves 2 % of the tokens of a novel.
+    # saves 2 % of the tokens of a novel. JavaScript reads the same pattern, with the flags "gu".
+    "letters and marks": Rule(regex.compile(
+        rf" ?{LETTERS}(?:['’]{LETTERS})?"           # letters, and an apostrophe's: " don't"
+        rf"| ?{DIGITS}"
+        rf"| ?{SYMBOLS}\n{{0,4}}"                    # maybe ending a paragraph: '."\n\n'
+        rf"|[{SPACE}]{{0,32}}\n"                     # empty lines
+        rf"|[{SPACE}]{{1,32}}(?![^{SPACE}])|[{SPACE}]"), 67),   # the last belongs to the next word
+    # The rule of earlier vocabularies, which keep it. It parts marks from their letters, and takes
+    # U+001C to U+001F for spaces; nothing else differs.
     "letters": Rule(re.compile(
-        r" ?[^\W\d_]{1,32}(?:['’][^\W\d_]{1,32})?"  # letters, and an apostrophe's: " don't"
-        r"| ?\d{1,32}"                              # digits
-        r"| ?(?:[^\s\w]|_){1,32}\n{0,4}"            # symbols, maybe ending a paragraph: '."\n\n'
-        r"|\s{0,32}\n"                              # empty lines
-        r"|\s{1,32}(?!\S)|\s"), 67),                # spaces; the last belongs to what follows
+        r" ?[^\W\d_]{1,32}(?:['’][^\W\d_]{1,32})?"
+        r"| ?\d{1,32}"
+        r"| ?(?:[^\s\w]|_){1,32}\n{0,4}"
+        r"|\s{0,32}\n"
+        r"|\s{1,32}(?!\S)|\s"), 67),
     "spaces": Rule(re.compile(r"[^ ]{1,65536}| "), 65_537),     # the space is a word of its own
     "anything": Rule(re.compile(r"(?s:.{1,65536})"), 65_537),
 }
@@ -104,27 +137,26 @@ def learn_merges(counts: dict[bytes, int]) -> Iterator[tuple[int, int]]:
     """Each time the most frequent pair of neighbouring tokens; the i-th pair is the token 256 + i.
 
     `counts` has the words and how often each occurs. Of equally frequent pairs the one with the
-    smaller ids comes first. It goes on until no token has a neighbour: take as many as you want.
+    smaller ids comes first. It goes on until no token has a neighbour, or until the vocabulary is
+    the largest that can be: take as many as you want.
 
     Where a pair occurs is found once, when its younger token is made: later merges can only make it
     rarer. So the queue has each pair with its count, or with a larger one that it had before, and
     what comes to the front is counted again. If its count still holds, it is the most frequent.
     """
     row = _Row(counts)
-    queue, places_of = [], {}
-    beginnings = np.arange(len(row.ids))                    # of pairs that are new: at first, all
-    for new_id in itertools.count(len(BYTES)):
+    queue = []
+    beginnings = np.arange(len(row.ids), dtype=np.int32)    # of pairs that are new: at first, all
+    for new_id in range(len(BYTES), LARGEST):
         for pair, places, frequency in row.pairs(beginnings):
-            places_of[pair] = places
-            heapq.heappush(queue, (-frequency, pair))
+            heapq.heappush(queue, (-frequency, pair, places))
         while queue:
-            once, pair = heapq.heappop(queue)
-            places, frequency = row.find(pair, places_of.pop(pair))
+            once, pair, places = heapq.heappop(queue)
+            places, frequency = row.find(pair, places)
             if frequency == -once:
                 break
             if frequency:
-                places_of[pair] = places
-                heapq.heappush(queue, (-frequency, pair))
+                heapq.heappush(queue, (-frequency, pair, places))
         else:
             return
         yield pair
@@ -147,13 +179,17 @@ class _Row:
         """(pair, where it begins, how often it occurs) for all pairs that begin at these places."""
         places = places[self.ids[places] != END]
         places = places[self.ids[self.after[places]] != END]
-        pairs = self.ids[places].astype(np.int64) * LARGEST + self.ids[self.after[places]]
-        order = pairs.argsort(kind="stable")
-        places = places[order]                              # equal pairs together, left to right
-        pairs, starts = np.unique(pairs[order], return_index=True)
-        frequencies = np.add.reduceat(self.weights[places], starts) if len(places) else []
-        for number, where, frequency in zip(pairs, np.split(places, starts[1:]), frequencies):
-            yield divmod(int(number), LARGEST), where, int(frequency)
+        if not len(places):
+            return
+        left, right = self.ids[places], self.ids[self.after[places]]
+        pairs = left.astype(np.uint32) << 16 | right.astype(np.uint32)      # two ids in one number
+        order = pairs.argsort(kind="stable")                # equal pairs together, left to right
+        places, pairs = places[order], pairs[order]
+        starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1]))
+        frequencies = np.add.reduceat(self.weights[places], starts).tolist()
+        borders = pairwise([*starts.tolist(), len(places)])
+        for pair, (start, stop), frequency in zip(pairs[starts].tolist(), borders, frequencies):
+            yield divmod(pair, 1 << 16), places[start:stop], frequency
 
     def find(self, pair: tuple[int, int], places: np.ndarray) -> tuple[np.ndarray, int]:
         """At which of these places the pair begins, and how often it occurs."""
@@ -170,27 +206,14 @@ class _Row:
         self.ids[places], self.ids[gaps] = new_id, END
         self.after[places] = self.after[gaps]
         self.before[self.after[places]] = places
-        return np.union1d(self.before[places], places)
+        left = self.before[places]
+        return np.append(places, left[self.ids[left] != new_id])
 
     def _without_overlaps(self, places: np.ndarray) -> np.ndarray:
         """Of a row of equal tokens, which is full of pairs, every second pair from its left end."""
         number = np.arange(len(places))
         begins_row = np.insert(self.after[places[:-1]] != places[1:], 0, True)
         return places[(number - np.maximum.accumulate(number * begins_row)) % 2 == 0]
-
-
-def merge(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:
-    """`ids` with each occurrence of the pair, from left to right, replaced by the new id."""
-    left, right = pair
-    merged, place, last = [], 0, len(ids) - 1
-    while place <= last:
-        if ids[place] == left and place < last and ids[place + 1] == right:
-            merged.append(new_id)
-            place += 2
-        else:
-            merged.append(ids[place])
-            place += 1
-    return merged
 
 
 # ---- substrings ----------------------------------------------------------------------------------

@@ -18,18 +18,35 @@ import pytest
 import torch
 
 import minigpt
-from minigpt import attention, causal_mask, corpus, gpt, model, presets, sampling, tokenizer, training
+from minigpt import (
+    batches,
+    causal_mask,
+    corpus,
+    gpt,
+    model,
+    presets,
+    sampling,
+    self_attention,
+    tokenizer,
+    training,
+    training_state,
+)
 from minigpt.__main__ import main
 from minigpt.arguments import shown
-from minigpt.self_attention import KeyValueCache, rotate, rotations
+from minigpt.training_state import TrainingState
 
 PACKAGE = Path(minigpt.__file__).parent
-MODULES = [corpus, tokenizer, inspect.getmodule(attention), model, training, sampling, gpt, presets]
+MODULES = [corpus, tokenizer, self_attention, model, presets, batches, training, training_state, sampling, gpt]
 TEXT = "the cat sat on the mat. " * 8
 
-# What the package makes and its users only read, and what checks arguments itself.
-NOT_FOR_USERS = {"History", "History.add", "History.plot", "Report", "Preset", "TrainingDiverged", "TrainingState.check",
-                 "check_activations", "check_model", "check_sampling_arguments", "text_file"}
+# What the package makes and its users only read, and guards.
+NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file", "preset_name", "check_heads", "check_length", "is_a_model",
+                 "token_ids", "GPT.adopt"}
+# What stands behind the doors, and trusts who calls it: torch's own errors are good enough there.
+INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",
+          "MultiHeadAttention.with_weights", "FeedForward.forward", "TransformerBlock.forward",
+          "TransformerBlock.with_weights", "evaluating", "train_step", "next_batch", "share_of_peak", "dropout_seeded",
+          "memory_errors_explained", "make_optimizers", "TrainingState.check", "TrainingState.watched", "last_logits", "draw"}
 
 
 @dataclass
@@ -70,18 +87,10 @@ NOT_DEVICES = [5, math.nan, "", "nonsense", "cuda:99", "cpu:7", "meta"]
 NOT_BOOKS = [5, math.nan, b"bytes", Bad([5], "5"), "", [], ["a", ""]]
 SEEDS_64, SEEDS_32 = integers(0, 2 ** 63 - 1, optional=True), integers(0, 2 ** 32 - 1)
 TEMPERATURE, TOP_K, TOP_P = numbers(0), integers(1, optional=True), numbers(0, 1, open_low=True, optional=True)
-IDS = [None, "abc", 5, [0, 0], Bad(torch.zeros(1, 2), "torch.float32"), Bad(torch.zeros(2, dtype=torch.int64), "(2,)"),
-       Bad(torch.zeros(1, 9, dtype=torch.int64), "9"), Bad(torch.full((1, 2), 400), "400"), Bad(torch.full((1, 2), -1), "-1")]
+IDS = [Bad(torch.zeros(1, 9, dtype=torch.int64), "9"), Bad(torch.full((1, 2), 400), "400"),
+       Bad(torch.full((1, 2), -1), "-1")]
 FLAT_IDS = [None, "abc", 5, [0, 0], torch.zeros(9), torch.zeros(2, 2, dtype=torch.int64), torch.zeros(9, dtype=torch.bool),
             np.zeros(9), np.array(["a"])]
-ACTIVATIONS = [None, "abc", 5, [[0.0]], torch.zeros(1, 2, 4, dtype=torch.int64), Bad(torch.zeros(1, 2, 3), "(1, 2, 3)"),
-               Bad(torch.tensor(1.0), "()")]
-BATCH = [*ACTIVATIONS, Bad(torch.zeros(2, 4), "(2, 4)"), Bad(torch.zeros(1, 1, 2, 4), "(1, 1, 2, 4)")]
-QKV = [None, "abc", [[0.0]], torch.zeros(1, 1, 3, 2, dtype=torch.int64), Bad(torch.zeros(3), "(3,)"),
-       Bad(torch.zeros(2, 1, 3, 2), "(2, 1, 3, 2)"), Bad(torch.zeros(1, 1, 3, 5), "(1, 1, 3, 5)"),
-       Bad(torch.zeros(1, 1, 3, 0), "(1, 1, 3, 0)"), Bad(torch.zeros(1, 1, 3, 2, dtype=torch.float64), "torch.float64")]
-ROTATIONS = ["abc", 5, [0.0], Bad(torch.zeros(2, 3), "(2, 3)"), Bad(rotations(4, 6), "(4, 3, 2)"),
-             Bad(rotations(2, 4).long(), "torch.int64"), Bad(torch.zeros(3, 3, 2), "(3, 3, 2)")]
 LOGITS = [None, "abc", [1.0], torch.tensor([1, 2]), Bad(torch.tensor(1.0), "()"), Bad(torch.zeros(2, 0), "(2, 0)"),
           Bad(torch.tensor([[0.0, math.nan]]), "nan"), Bad(torch.tensor([[0.0, math.inf]]), "inf"),
           Bad(torch.full((1, 2), -math.inf), "-inf")]
@@ -90,19 +99,19 @@ torch.manual_seed(0)
 CONFIG = minigpt.GPTConfig(vocab_size=256, context_length=8, d_model=4, n_heads=2, n_layers=1, d_ff=4)
 MODEL = minigpt.GPTModel(CONFIG)
 TOKENIZER = minigpt.Tokenizer.train(TEXT, 256, "bytes")
-TOKENIZED = training.TokenizedText(np.arange(40, dtype=np.uint16), 40)
-RECIPE = training.Recipe(batch_size=2)
-STATE = training.TrainingState(MODEL, RECIPE)
-OTHER_STATE = training.TrainingState(minigpt.GPTModel(minigpt.GPTConfig(d_model=4, n_heads=1, d_ff=0)), RECIPE)
+TOKENIZED = batches.TokenizedText(np.arange(40, dtype=np.uint16), 40)
+RECIPE = presets.Recipe(batch_size=2)
+STATE = TrainingState(MODEL, RECIPE)
+OTHER_STATE = TrainingState(minigpt.GPTModel(minigpt.GPTConfig(d_model=4, n_heads=1, d_ff=0)), RECIPE)
 SIZE = {"vocab_size": 256, "method": "bytes", "d_model": 4, "n_heads": 2, "n_layers": 1, "d_ff": 4, "context_length": 8,
         "dropout": 0.0, "positions": "learned"}
 Gpt = minigpt.GPT.from_text(TEXT, **SIZE)
 
 SIZES = {"vocab_size": integers(256, 65_536, optional=True), "method": NOT_WORDS, "d_model": integers(1, 1 << 14, optional=True),
-         "n_heads": [*integers(1, 1 << 14, optional=True), 3], "n_layers": integers(0, 1000, optional=True),
+         "n_heads": [*integers(1, 1 << 14, optional=True), 3], "n_layers": integers(1, 1000, optional=True),
          "d_ff": integers(0, 1 << 16, optional=True), "context_length": integers(1, 1 << 16, optional=True),
          "dropout": numbers(0, 0.99, optional=True), "positions": NOT_WORDS, "tied": [5, "yes", 1.0]}
-MAKING = {"preset": NOT_WORDS + [None], "seed": SEEDS_32, "device": NOT_DEVICES + [None]}
+MAKING = {"progress": NOT_FLAGS, "preset": NOT_WORDS + [None], "seed": SEEDS_32, "device": NOT_DEVICES + [None]}
 TRAINING = {"steps": integers(1, optional=True), "seconds": numbers(0, open_low=True, optional=True),
             "text": NOT_BOOKS, "preset": NOT_WORDS + [None], "batch_size": integers(1, optional=True),
             "learning_rate": numbers(0, open_low=True, optional=True),
@@ -138,13 +147,15 @@ ROWS = {
     "split": Row(corpus.split, {"books": [TEXT]},
                  {"books": [None, 5, "one text", b"a", {1: 2}, Bad([5], "5"), Bad([""], "''"), Bad(["a", "\ud83d"], "U+D83D")],
                   "held_out": numbers(0, 0.5)}),
+    "normalise": Row(corpus.normalise, {"text": TEXT}, {"text": NOT_TEXT}),
     "split_position": Row(corpus.split_position, {"source": "book.txt"},
                           {"source": [None, 5, math.nan, [], b"a", "a\0b"], "held_out": numbers(0, 0.5)}),
 
     "Tokenizer": Row(minigpt.Tokenizer, {"method": "bytes", "vocab": tokenizer.BYTES},
                      {"method": NOT_WORDS + [None],
                       "vocab": [None, 5, Bad("abc", "'a'"), Bad([1], "1"), Bad(["a"], "'a'"), Bad([], "256"), Bad([b"a"], "255")],
-                      "merges": [None, 5, "abc", [1], [(1,)], [(1, 2, 3)], [("a", "b")], Bad([(1, 2)], "1 merges")]},
+                      "merges": [None, 5, "abc", [1], [(1,)], [(1, 2, 3)], [("a", "b")], Bad([(1, 2)], "1 merges")],
+                      "word_rule": NOT_WORDS},
                      {"vocab": "vocab|vocabulary"}),
     "Tokenizer.train": Row(minigpt.Tokenizer.train, {"text": TEXT, "vocab_size": 260},
                            {"text": [None, 5, math.nan, Bad(b"bytes", "98"), Bad([b"a"], "b'a'"), Bad([5], "5"),
@@ -167,62 +178,36 @@ ROWS = {
     "Tokenizer.save": Row(TOKENIZER.save, {"path": "b.json"}, {"path": NOT_PATHS}),
     "Tokenizer.load": Row(minigpt.Tokenizer.load, {"path": "a.json"}, {"path": NOT_PATHS}),
 
-    "causal_mask": Row(causal_mask, {"T": 3}, {"T": integers(0, 1 << 16), "device": NOT_DEVICES}),
-    "attention": Row(attention, {name: torch.zeros(1, 1, 3, 2) for name in "qkv"} | {"mask": causal_mask(3)},
-                     {"q": QKV, "k": QKV, "v": QKV,
-                      "mask": [None, 5, [[True]], torch.ones(3, 3), Bad(torch.ones(4, 4, dtype=torch.bool), "(4, 4)"),
-                               Bad(torch.zeros(3, 3, dtype=torch.bool), "none")]},
-                     dict.fromkeys("qkv", "q|k|v") | {"mask": "mask"}),
-    "rotations": Row(rotations, {"T": 3, "d_head": 4}, {"T": integers(0, 1 << 16), "d_head": [*integers(2), 3]}),
-    "rotate": Row(rotate, {"x": torch.zeros(1, 3, 4), "rotation": rotations(3, 4)},
-                  {"x": [None, "abc", [0.0], Bad(torch.zeros(4), "(4,)"), Bad(torch.zeros(1, 2, 4), "(1, 2, 4)"),
-                         Bad(torch.zeros(1, 3, 5), "(1, 3, 5)"), Bad(torch.zeros(1, 3, 4, dtype=torch.int64), "torch.int64")],
-                   "rotation": ROTATIONS}, {"x": "x|rotation"}),
-    "KeyValueCache": Row(KeyValueCache, {"capacity": 3}, {"capacity": integers(1)}),
-    "KeyValueCache.append": Row(lambda keys, values: [(cache := KeyValueCache(3)).append(*torch.zeros(2, 1, 1, 1, 4)),
-                                                      cache.append(keys, values)],
-                                {"keys": torch.zeros(1, 1, 2, 4), "values": torch.zeros(1, 1, 2, 4)},
-                                {name: [None, 5, [1.0]] + [Bad(torch.zeros(shape), str(shape)) for shape in (
-                                    (4,), (2, 1, 2, 4), (1, 2, 2, 4), (1, 1, 2, 5), (1, 1, 3, 4))]
-                                 for name in ("keys", "values")}, {"keys": "keys|values", "values": "keys|values"}),
+    "causal_mask": Row(causal_mask, {"T": 3}, {"T": integers(0, 1 << 16), "device": NOT_DEVICES + [None]}),
     "MultiHeadAttention": Row(minigpt.MultiHeadAttention, {"d_model": 4, "n_heads": 2},
                               {"d_model": integers(1), "n_heads": [*integers(1), 3, 5], "dropout": numbers(0, 1)}),
-    "MultiHeadAttention.forward": Row(minigpt.MultiHeadAttention(4, 2), {"x": torch.zeros(1, 2, 4)},
-                                      {"x": BATCH, "cache": [5, "abc", [KeyValueCache(3)]], "rotation": ROTATIONS}),
-    "MultiHeadAttention.with_weights": Row(minigpt.MultiHeadAttention(4, 2).with_weights, {"x": torch.zeros(1, 2, 4)},
-                                           {"x": BATCH, "rotation": ROTATIONS}),
 
     "GPTConfig": Row(minigpt.GPTConfig, {}, {
         "vocab_size": integers(1, 1 << 20), "context_length": integers(1, 1 << 16), "d_model": integers(1, 1 << 14),
-        "n_heads": [*integers(1, 1 << 14), 3], "n_layers": integers(0, 1000), "d_ff": integers(0, 1 << 16),
+        "n_heads": [*integers(1, 1 << 14), 3], "n_layers": integers(1, 1000), "d_ff": integers(0, 1 << 16),
         "dropout": numbers(0, 0.99), "positions": NOT_WORDS + [None], "tied": [None, 5, "yes"]}),
     "FeedForward": Row(minigpt.FeedForward, {"d_model": 4, "d_ff": 4},
                        {"d_model": integers(1), "d_ff": integers(1), "dropout": numbers(0, 1)}),
-    "FeedForward.forward": Row(minigpt.FeedForward(4, 4), {"x": torch.zeros(1, 2, 4)}, {"x": ACTIVATIONS}),
     "TransformerBlock": Row(minigpt.TransformerBlock, {"config": CONFIG}, {"config": [None, 5, "abc", {"d_model": 4}]}),
-    "TransformerBlock.forward": Row(minigpt.TransformerBlock(CONFIG), {"x": torch.zeros(1, 2, 4)},
-                                    {"x": BATCH, "cache": [5, "abc", [KeyValueCache(3)]], "rotation": ROTATIONS}),
-    "TransformerBlock.with_weights": Row(minigpt.TransformerBlock(CONFIG).with_weights, {"x": torch.zeros(1, 2, 4)},
-                                         {"x": BATCH, "rotation": ROTATIONS}),
     "GPTModel": Row(minigpt.GPTModel, {"config": CONFIG}, {"config": [None, 5, "abc", {"d_model": 4}]}),
     "GPTModel.forward": Row(MODEL, {"ids": torch.zeros(1, 2, dtype=torch.int64)},
-                            {"ids": IDS, "cache": [5, "abc", Bad([], "0"), Bad([KeyValueCache(3)] * 2, "2"), Bad([5], "5")]}),
+                            {"ids": IDS}),
     "GPTModel.attention_weights": Row(MODEL.attention_weights, {"ids": torch.zeros(1, 2, dtype=torch.int64)}, {"ids": IDS}),
     "GPTModel.new_cache": Row(MODEL.new_cache, {}, {}),
 
-    "Recipe": Row(training.Recipe, {}, {
+    "Recipe": Row(presets.Recipe, {}, {
         "batches": NOT_WORDS + [None], "optimizer": NOT_WORDS + [None], "batch_size": integers(1),
         "learning_rate": numbers(0, open_low=True),
         "muon_learning_rate": numbers(0, open_low=True), "betas": [None, 5, "ab", [0.9, 0.9], (0.9,), Bad((0.9, 1.0), "1.0"),
                                                                    Bad((math.nan, 0.9), "nan"), Bad((-0.1, 0.9), "-0.1")],
         "weight_decay": numbers(0), "warmup": integers(0), "decay": NOT_WORDS + [None], "floor": numbers(0, 1),
         "label_smoothing": numbers(0, 0.99), "clip": numbers(0, open_low=True), "bfloat16": NOT_FLAGS}),
-    "TokenizedText": Row(training.TokenizedText, {"ids": torch.arange(9), "n_bytes": 8},
+    "TokenizedText": Row(batches.TokenizedText, {"ids": torch.arange(9), "n_bytes": 8},
                          {"ids": FLAT_IDS, "n_bytes": integers(1)}),
-    "random_batch": Row(training.random_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2},
+    "random_batch": Row(batches.random_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2},
                         {"ids": [*FLAT_IDS, Bad(torch.arange(4), "4"), Bad(torch.arange(0), "0")], "context_length": integers(1),
                          "batch_size": integers(1), "generator": [5, "abc", 0]}),
-    "epoch_batch": Row(training.epoch_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2, "step": 0},
+    "epoch_batch": Row(batches.epoch_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2, "step": 0},
                        {"ids": [*FLAT_IDS, Bad(torch.arange(4), "4"), Bad(torch.arange(0), "0")],
                         "context_length": integers(1), "batch_size": integers(1), "step": integers(0), "seed": SEEDS_32}),
     "learning_rate": Row(training.learning_rate, {"step": 1, "steps": 9, "warmup": 2, "peak": 1.0, "floor": 0.1},
@@ -231,7 +216,7 @@ ROWS = {
     "evaluate": Row(training.evaluate, {"model": MODEL, "text": TOKENIZED},
                     {"model": [None, 5, "abc", torch.nn.Linear(2, 2)], "text": [None, "the", TOKENIZED.ids],
                      "batch_size": integers(1)}),
-    "TrainingState": Row(training.TrainingState, {"model": MODEL, "recipe": RECIPE},
+    "TrainingState": Row(TrainingState, {"model": MODEL, "recipe": RECIPE},
                          {"model": [None, 5, "abc", torch.nn.Linear(2, 2)], "recipe": [None, 5, "classroom"],
                           "seed": SEEDS_32}),
     "TrainingState.tensors": Row(STATE.tensors, {}, {}),
@@ -239,7 +224,7 @@ ROWS = {
                               {"tensors": [None, 5, "abc", {}, Bad({"progress": torch.zeros(3)}, "{'progress': (3,)}"),
                                           Bad(OTHER_STATE.tensors(), "{'model.token")]}),
     "training_loop": Row(steps_or_seconds(lambda **arguments: next(training.training_loop(**arguments))),
-                         {"state": training.TrainingState(MODEL, RECIPE), "text": TOKENIZED, "steps": 1000},
+                         {"state": TrainingState(MODEL, RECIPE), "text": TOKENIZED, "steps": 1000},
                          {"state": [None, 5, MODEL], "text": [None, "the", TOKENIZED.ids],
                           "validation": ["the", TOKENIZED.ids, 5], "steps": integers(1, optional=True),
                           "seconds": numbers(0, open_low=True, optional=True), "evaluations": integers(1)}),
@@ -248,7 +233,7 @@ ROWS = {
                             {"logits": LOGITS, "temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P}),
     "generate_ids": Row(sampling.generate_ids, {"model": MODEL, "ids": [1], "max_new_tokens": 2}, {
         "model": [None, 5, "abc", torch.nn.Linear(2, 2)],
-        "ids": [None, 5, {1, 2}, torch.tensor([1]), Bad("abc", "'a'"), Bad([1.0], "1.0"), Bad([True], "True"),
+        "ids": [None, 5, {1, 2}, torch.tensor([1]), "abc", Bad([1.0], "1.0"), Bad([True], "True"),
                 [], Bad([256], "256"), Bad([-1], "-1")],
         "max_new_tokens": integers(0), "temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P, "seed": SEEDS_64,
         "use_cache": NOT_FLAGS}),
@@ -271,7 +256,7 @@ ROWS = {
     "GPT.attention_weights": Row(Gpt.attention_weights, {"prompt": "the"}, {"prompt": NOT_TEXT}),
     "GPT.save": Row(Gpt.save, {"path": "b.safetensors"}, {"path": NOT_PATHS, "half": NOT_FLAGS}),
     "GPT.load": Row(minigpt.GPT.load, {"path": "a.safetensors"}, {"path": NOT_PATHS, "device": NOT_DEVICES + [None]}),
-    "tokenize": Row(gpt.tokenize, {"tokenizer": TOKENIZER, "pieces": [TEXT]},
+    "tokenize": Row(batches.tokenize, {"tokenizer": TOKENIZER, "pieces": [TEXT]},
                     {"tokenizer": [None, 5, "bpe"], "pieces": [None, 5, Bad([5], "5")]}, {"pieces": "pieces|chunks|text"}),
     "preset": Row(presets.preset, {"name": "classroom"}, {"name": NOT_WORDS + [None]}, {"name": "preset"}),
     "recipe": Row(presets.recipe, {"name": "classroom"},
@@ -291,7 +276,7 @@ def public_functions():
             things |= {f"{owner}.{name}": getattr(thing, name) for name, member in vars(thing).items()
                        if inspect.isfunction(member) or isinstance(member, classmethod | staticmethod)}
     for name, thing in things.items():
-        if not any(part.startswith("_") for part in name.split(".")) and name not in NOT_FOR_USERS:
+        if not any(part.startswith("_") for part in name.split(".")) and name not in NOT_FOR_USERS | INSIDE:
             yield name, parameters(thing) - {"self"}
 
 
@@ -302,11 +287,12 @@ def parameters(function):
 
 def test_every_public_name_and_each_of_its_arguments_has_a_row():
     public = dict(public_functions())
-    assert set(minigpt.__all__) <= set(public)
+    assert set(minigpt.__all__) <= set(public) | INSIDE
     missing = {name: arguments for name, arguments in public.items() if arguments and name not in ROWS}
     assert not missing
+    allowed = {"GPTModel.forward": {"cache"}, "TrainingState": {"batches_before"}}       # what our own code makes
     assert {name: arguments - set(ROWS[name].bad) for name, arguments in public.items()
-            if name in ROWS and arguments - set(ROWS[name].bad)} == {}
+            if name in ROWS and arguments - set(ROWS[name].bad) - allowed.get(name, set())} == {}
     assert set(ROWS) <= set(public)
 
 
@@ -353,9 +339,9 @@ TRAIN = ["train", "book.txt", "--out", "b.safetensors", "--steps", "1", "--batch
     word for name, value in SIZE.items() for word in ("--" + name.replace("_", "-"), str(value))]
 SAMPLE, EVALUATE = ["sample", "a.safetensors", "--max-new-tokens", "2"], ["evaluate", "a.safetensors", "book.txt"]
 OPTIONS = [
-    *[(TRAIN, option, value) for option in ("--steps", "--batch-size", "--context-length", "--d-model", "--n-heads",
+    *[(TRAIN, option, value) for option in ("--steps", "--batch-size", "--context-length", "--d-model", "--n-heads", "--n-layers",
                                             "--vocab-size", "--evaluations", "--save-every") for value in WORDS],
-    *[(TRAIN, option, value) for option in ("--n-layers", "--d-ff", "--seed") for value in WORDS if value != "0"],
+    *[(TRAIN, option, value) for option in ("--d-ff", "--seed") for value in WORDS if value != "0"],
     *[(TRAIN, "--learning-rate", value) for value in WORDS],
     *[(TRAIN, option, value) for option in ("--dropout", "--label-smoothing") for value in [*WORDS, "1.5"] if value != "0"],
     *[(TRAIN, option, value) for option in ("--method", "--preset", "--positions", "--device")
@@ -393,7 +379,7 @@ def test_a_bad_option_ends_with_status_2_and_a_sentence_that_names_it(files, cap
     assert re.search(option.removeprefix("--").replace("-", "[-_]"), last), last
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["train"], ["train", "book.txt"], ["sample"], ["evaluate", "a.safetensors"],
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["train"], ["sample"], ["evaluate", "a.safetensors"],
                                    [*TRAIN, "--seconds", "1"], [*TRAIN, "extra", "--nonsense"],
                                    ["train", "no.txt", *TRAIN[2:]], ["sample", "no.safetensors"], ["sample", "book.txt"],
                                    ["evaluate", "a.safetensors", "no.txt"], ["evaluate", "a.safetensors", "a.safetensors"],
@@ -405,5 +391,5 @@ def test_a_wrong_command_ends_with_status_2_and_says_why(files, capsys, words):
 
 
 def test_the_table_has_several_wrong_values_for_every_argument():
-    assert len(CASES) > 900
+    assert len(CASES) > 800
     assert all(len(values) >= 3 for row in ROWS.values() for values in row.bad.values())

@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minigpt import corpus
-from minigpt.corpus import NAMES, data_folder, read_chunks, read_text, split, split_position
+from minigpt.corpus import NAMES, data_folder, normalise, read_chunks, read_text, split, split_position
 
 # Texts dense in what matters here: spaces, other whitespace, characters of 1 to 4 bytes.
 TEXTS = st.text(st.sampled_from("ab  \n\t\u00a0\u3000é漢🙂\u0301"), max_size=60) | st.text(st.characters(codec="utf-8"))
@@ -57,6 +57,12 @@ def test_a_path_reads_a_file_even_where_it_is_called_as_a_named_text(tmp_path, m
 def test_mark_and_line_endings_are_undone_wherever_the_chunks_part_them(path, text, mark, ending, size):
     write(path, b"\xef\xbb\xbf" * mark + text.replace("\n", ending).encode("utf-8"))
     assert "".join(read_chunks(path, size=size)) == read_text(path) == text
+
+
+@given(text=FILE_TEXTS, mark=st.booleans(), ending=st.sampled_from(["\n", "\r\n", "\r"]))
+def test_a_text_that_somebody_has_read_without_a_thought_becomes_the_one_that_we_read(path, text, mark, ending):
+    write(path, b"\xef\xbb\xbf" * mark + text.replace("\n", ending).encode("utf-8"))
+    assert normalise(path.read_bytes().decode("utf-8")) == read_text(path)
 
 
 def test_a_mark_inside_the_text_stays(path):

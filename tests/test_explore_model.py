@@ -48,3 +48,31 @@ def test_the_stream_is_the_sum_of_what_its_parts_add():
     assert list(norms) == ["embeddings", "attention 1", "feed-forward 1", "attention 2", "feed-forward 2"]
     bars = [bar.get_width() for bar in explore.residual_picture(gpt, "She was").figure.axes[0].containers[0]]
     assert bars == pytest.approx(list(norms.values()))
+
+
+def test_the_lengths_are_those_of_the_models_own_stream():
+    gpt = GPT.from_text("She was happy. He was not! " * 40, vocab_size=270, d_model=16, n_heads=2, n_layers=1, d_ff=0,
+                        context_length=32, positions="learned")
+    norms = explore.residual_norms(gpt, "She was")
+    ids = torch.tensor([gpt.tokenizer.encode("She was")])
+    model = gpt.model.eval()
+    x = model.token_embedding(ids) + model.position_embedding.weight[:ids.shape[1]]
+    added = model.blocks[0](x) - x
+    assert list(norms) == ["embeddings", "attention 1"]
+    expected = [vectors.norm(dim=-1).mean().item() for vectors in (x, added)]
+    assert list(norms.values()) == pytest.approx(expected, rel=1e-4)
+    assert not any(block._forward_pre_hooks or block.attention._forward_hooks for block in model.blocks)
+
+
+@pytest.mark.parametrize(("amount", "units", "words"), [
+    (0.0012, explore.UNITS_OF_TIME, "1.2 ms"), (1.05, explore.UNITS_OF_TIME, "1.05 s"),
+    (7200, explore.UNITS_OF_TIME, "2 hours"), (2e-5, explore.UNITS_OF_TIME, "0.02 ms"),
+    (500 * 86_400, explore.UNITS_OF_TIME, "500 days"), (2.5e9, explore.UNITS_OF_MEMORY, "2.5 GB"),
+    (63.7e6, explore.UNITS_OF_MEMORY, "63.7 MB"), (900, explore.UNITS_OF_MEMORY, "0.9 kB")])
+def test_amounts_are_told_in_units_that_fit(amount, units, words):
+    assert explore.measured(amount, units) == words
+
+
+def test_a_loss_that_does_not_fall_is_not_said_to_fall():
+    assert "falls from 4.16 to 0.02" in explore.overfit_picture([4.16, 1.0, 0.02], 64).alt
+    assert "rises from 0.02 to 4.16" in explore.overfit_picture([0.02, 1.0, 4.16], 64).alt

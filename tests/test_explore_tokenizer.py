@@ -6,7 +6,7 @@ from minigpt.classroom import explore_tokenizer as explore
 
 
 def shown_ids(explorer) -> list[int]:
-    return [int(number) for number in re.findall(r"<br><span[^>]*>(\d+)<", explorer.output.value)]
+    return [int(number) for number in re.findall(r"<small>(\d+)<", explorer.output.value)]
 
 
 def test_the_tokens_shown_are_those_of_the_chosen_tokenizer():
@@ -21,7 +21,7 @@ def test_the_tokens_shown_are_those_of_the_chosen_tokenizer():
 def test_the_bytes_shown_are_those_of_the_typed_characters():
     explorer = explore.byte_explorer()
     explorer.controls["text"].value = "a<é🙂"
-    notes = re.findall(r"<br><span[^>]*>([\d ]+)<", explorer.output.value)
+    notes = re.findall(r"<small>([\d ]+)<", explorer.output.value)
     assert notes == ["97", "60", "195 169", "240 159 153 130"]
     assert "4 characters, 8 bytes" in explorer.output.value and "&lt;" in explorer.output.value
 
@@ -66,3 +66,21 @@ def test_the_size_picture_shows_what_the_tokenizers_make_of_the_text():
     for method in ("bpe", "substring"):
         expected = [len(text) / len(explore.trained(method, size).encode(text)) for size in (256, 300, 2048)]
         assert list(curves[method]) == expected
+
+
+def test_a_slider_that_does_nothing_and_a_merge_that_changes_nothing_say_so():
+    explorer = explore.token_explorer("cat")
+    assert "whatever the slider" not in explorer.output.value
+    explorer.controls["method"].value = "bytes"
+    assert "whatever the slider" in explorer.output.value
+    merges = explore.merge_explorer("zzz")
+    assert "nothing changes" in merges.output.value
+    merges.controls["text"].value = " a the"
+    assert "nothing changes" not in merges.output.value
+
+
+def test_the_size_picture_says_what_its_curves_show():
+    picture = explore.size_picture("It is a truth universally acknowledged. " * 5, (256, 2048))
+    for line in picture.figure.axes[0].get_lines():
+        first, *_, last = line.get_ydata()
+        assert f"{line.get_label()} from {first:.1f} to {last:.1f}" in picture.alt

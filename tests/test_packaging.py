@@ -112,14 +112,13 @@ def test_whatever_is_imported_is_asked_for(project, repository, files, extras):
     asked = {canonicalize_name(requirement.name) for requirement in requirements(project, *extras)}
     ours = {path.stem for path in repository.glob("*")} | {path.stem for path in repository.glob("tests/**/*")}
     for path in repository.glob(files):
-        also = {"nbformat", "nbgrader"} if path.name == "student.py" else set()        # the teacher's tool, not the class's
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]
             for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - ours:
                 package = canonicalize_name(PACKAGES.get(name, name))
-                known = package in asked | also or name.startswith("minigpt")
+                known = package in asked or name.startswith("minigpt")
                 assert known, f"{path} imports {name}, which pyproject.toml does not ask for"
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from minigpt import GPT
-from minigpt.classroom import attention_explorer, next_token, talk
+from minigpt.classroom import next_token, talk
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_what_is_typed_is_shown_as_text_and_never_as_html(gpt):
 
 def test_an_empty_and_a_very_long_prompt_are_answered(gpt):
     widget = talk(gpt, "")
-    assert "role=\"log\"" in widget.text.value
+    assert "minigpt-written" in widget.text.value
     widget.controls["prompt"].value = "x" * 100_000
     widget.button.click()
     assert len(widget.text.value) < 20_000 and "Error" not in widget.text.value
@@ -68,13 +68,34 @@ def test_top_k_cuts_all_but_k_bars(gpt):
     assert explorer.output.value.count("0 (cut)") == 7 and sum(shown_probabilities(explorer)) == pytest.approx(1, abs=2e-3)
 
 
-def test_the_attention_picture_shows_the_chosen_head_and_hides_the_future(gpt):
-    explorer = attention_explorer(gpt, "She was happy")
-    for layer, head in ((1, 1), (2, 2)):
-        explorer.controls["layer"].value, explorer.controls["head"].value = layer, head
-        picture = explorer.draw(**explorer.values)
-        drawn = picture.figure.axes[0].images[0].get_array()
-        weights = gpt.attention_weights("She was happy")[layer - 1, head - 1].numpy()
-        assert drawn.filled(0) == pytest.approx(weights, abs=1e-6)
-        assert drawn.mask[0, 1:].all() and not drawn.mask[-1].any()
-        assert f"layer {layer}, head {head}" in picture.alt
+def test_enter_in_the_box_writes(gpt):
+    widget = talk(gpt, "She")
+    widget.controls["length"].value = 10
+    widget.controls["prompt"]._handle_custom_msg({"committed": "He was", "enter": True}, [])
+    assert "<b><bdi>He was</bdi></b>" in widget.text.value
+
+
+def test_the_finished_text_is_announced_once(gpt):
+    widget, said = talk(gpt, "She"), []
+    widget.announcer.observe(lambda change: said.append(change["new"]), "words")
+    widget.controls["length"].value = 30
+    widget.button.click()
+    assert said == ["She" + gpt.generate("She", 30, seed=1)]
+    assert "role=\"log\"" not in widget.text.value and "aria-live" not in widget.text.value
+
+
+def test_a_space_at_the_end_of_a_prompt_is_pointed_out(gpt):
+    widget, explorer = talk(gpt, "She was"), next_token(gpt, "She was")
+    assert widget.note.value == "" and "ends with a space" not in explorer.output.value
+    widget.controls["prompt"].value = explorer.controls["prompt"].value = "She was "
+    assert "ends with a space" in widget.note.value and "ends with a space" in explorer.output.value
+    bytes_only = GPT.from_text("She was happy. " * 40, vocab_size=256, method="bytes", d_model=16, n_heads=2, n_layers=1,
+                               d_ff=32, context_length=32)
+    assert talk(bytes_only, "She was ").note.value == ""
+
+
+def test_at_temperature_0_the_others_stand_in_the_models_order(gpt):
+    explorer = next_token(gpt, "She")
+    rows = re.findall(r'minigpt-token">([^<]*)<', explorer.output.value)
+    explorer.controls["temperature"].value = 0.0
+    assert re.findall(r'minigpt-token">([^<]*)<', explorer.output.value) == rows

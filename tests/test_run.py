@@ -86,6 +86,42 @@ def open_gguf(path):
 """
 
 
+# Stand in for a browser that paints, for one that does not, and for Playwright, which downloads the first.
+BROWSER = """#!/bin/sh
+for option; do
+    case "$option" in --screenshot=*) : > "${option#--screenshot=}" ;; esac
+done
+"""
+ADVICE = """#!/bin/sh
+echo Install the chromium snap.
+"""
+PLAYWRIGHT = f"""
+import contextlib, os, sys, types
+
+@contextlib.contextmanager
+def sync_playwright():
+    path = os.path.join(os.environ["PLAYWRIGHT_BROWSERS_PATH"], "chromium")
+    yield types.SimpleNamespace(chromium=types.SimpleNamespace(executable_path=path))
+
+if __name__ == "__main__":
+    assert sys.argv[1:] == ["install", "--no-shell", "chromium"]
+    with sync_playwright() as playwright:
+        path = playwright.chromium.executable_path
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write({BROWSER!r})
+        os.chmod(path, 0o755)
+"""
+
+
+def program(path: Path, text: str) -> Path:
+    """A file that can be executed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
 class Copy:
     """A small copy of the project, and ways to run its run.py."""
 
@@ -97,15 +133,19 @@ class Copy:
         files = {"pyproject.toml": PYPROJECT, "constraints.txt": "torch==2.13.0\n", "backend.py": BACKEND,
                  "jupyterlab.py": STAND_IN, "pytest.py": STAND_IN, "benchmarks.py": STAND_IN,
                  "minigpt/__init__.py": "", "minigpt/classroom/__init__.py": "",
-                 "minigpt/classroom/student.py": STAND_IN, "matplotlib/__init__.py": "", "matplotlib/pyplot.py": "",
+                 "minigpt/classroom/student.py": STAND_IN, "minigpt/classroom/teach.py": STAND_IN,
+                 "matplotlib/__init__.py": "", "matplotlib/pyplot.py": "",
                  "notebooks/00_play.ipynb": "{}", "notebooks/01_tokenizer.ipynb": "{}",
                  f"{WEIGHTS}/METADATA": METADATA, "minigpt/smollm2.py": READER}
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
+        self.browser = program(folder / "browser", BROWSER)
 
     def environment(self, **more):
-        """No settings of this machine's pip, no index, and a system that knows ASCII alone."""
+        """No settings of this machine's pip, no index, a browser, and a system that knows ASCII alone."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON", "LC_"))}
+        if os.name != "nt":                     # Windows has Edge
+            kept["MINIGPT_CHROMIUM"] = str(self.browser)
         return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "MINIGPT_TORCH_INDEX": dead_address(),
                        "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"} | more
 
@@ -216,21 +256,35 @@ def test_the_standard_library_is_all_it_needs(repository):
     run = subprocess.run([sys.executable, "-I", "-S", "run.py", "--help"], cwd=repository, capture_output=True,
                          text=True, timeout=60)
     assert run.returncode == 0, run.stderr
-    for command in ("lab", "test", "setup", "bench", "student"):
+    for command in ("lab", "test", "setup", "bench", "student", "teach"):
         assert f"run.py {command}" in run.stdout
+
+
+def test_the_help_is_there_without_docstrings_too(bare):
+    assert bare.run("--help", PYTHONOPTIMIZE="2") == bare.run("--help") == bare.run()
+
+
+@POSIX
+def test_nobody_who_reads_the_help_is_no_error(bare):
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run([sys.executable, "run.py", "--help"], cwd=bare.folder, stdout=writer, stderr=subprocess.PIPE,
+                         text=True, timeout=60)
+    os.close(writer)
+    assert run.stderr == ""
 
 
 @pytest.mark.parametrize("console", ["cp1252", "ascii", "utf-8"])
 def test_an_unknown_command_is_named_on_every_console(bare, console):
     code, output = bare.run("żółw🙂", PYTHONIOENCODING=console, PYTHONUTF8="1")
     assert code == 2
-    assert "There is no command" in output and "lab, test, setup, bench, student" in output
+    assert "There is no command" in output and "lab, test, setup, bench, student, teach" in output
     assert "Traceback" not in output
 
 
 def test_setup_refuses_options_it_does_not_have(bare):
     code, output = bare.run("setup", "--fast")
-    assert code == 1 and 'setup takes no options but "real", and was given: --fast' in output
+    assert code == 1 and "setup takes no options, and was given: --fast" in output
 
 
 @pytest.fixture
@@ -298,6 +352,32 @@ def test_a_full_disk_is_seen_before_anything_is_made(bare, monkeypatch):
     assert not (bare.folder / ".venv").exists()
 
 
+@pytest.fixture
+def full(bare, monkeypatch, tmp_path):
+    """run.py on a computer whose folder for temporary files, and that alone, is full."""
+    module, folder = bare.module(), tmp_path / "temporary é"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(module.shutil, "disk_usage",
+                        lambda path: types.SimpleNamespace(free=1e6 if path == str(folder) else 1e12))
+    return module
+
+
+def test_a_full_folder_for_temporary_files_is_named_before_anything_is_made(full, bare, tmp_path):
+    with pytest.raises(full.Problem, match=r"0\.0 GB free, and about 0\.5 GB are needed.*TMPDIR") as problem:
+        full.set_up(full.LAB)
+    assert str(tmp_path / "temporary é") in str(problem.value)
+    assert not (bare.folder / ".venv").exists()
+
+
+def test_a_full_disk_is_said_to_be_the_one_that_is_full(full, bare, tmp_path, monkeypatch):
+    complaint = "OSError: [Errno 28] No space left on device"
+    assert str(tmp_path / "temporary é") in full.explain(complaint)
+    monkeypatch.setattr(full.shutil, "disk_usage",
+                        lambda path: types.SimpleNamespace(free=1e6 if path == full.ROOT else 1e12))
+    assert str(bare.folder) in full.explain(complaint)
+
+
 def test_a_folder_that_cannot_be_written_to_is_named(bare, monkeypatch):
     module = bare.module()
     monkeypatch.setattr(module.os, "access", lambda path, mode: False)
@@ -309,6 +389,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(bare, monkeypatch):
 @pytest.mark.parametrize("message, advice", [
     ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "The disk is full"),
     ("OSError: [WinError 112] There is not enough space on the disk", "The disk is full"),
+    ("FileNotFoundError: [Errno 2] No usable temporary directory found in ['/tmp', '/var/tmp']", "name it in TMPDIR"),
     ("error: [Errno 30] Read-only file system: '/media/class'", "could not be written"),
     ("ERROR: [WinError 5] Access is denied: 'torch_cpu.dll'\nCheck the permissions.", "Close every JupyterLab"),
     ("HINT: This error might have occurred since this system does not have Windows Long Path support enabled.",
@@ -591,7 +672,8 @@ def test_a_computer_with_an_nvidia_gpu_keeps_the_usual_pytorch(laptop, tmp_path,
 # ---- what it starts --------------------------------------------------------------------------------------------------
 
 def test_lab_opens_the_first_notebook_on_loopback_and_keeps_its_token(copy):
-    code, output = copy.run("lab", "--no-browser", JUPYTER_CONFIG_DIR="last-year", PYTHONPATH="elsewhere")
+    code, output = copy.run("lab", "--no-browser", JUPYTER_CONFIG_DIR="last-year", PYTHONPATH="elsewhere",
+                            PYTHONOPTIMIZE="1", JUPYTERLAB_SETTINGS_DIR="last-year")
     (lab,) = copy.started()
     assert code == 0 and lab["program"] == "jupyterlab"
     assert lab["arguments"] == ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={copy.folder.resolve()}",
@@ -599,7 +681,8 @@ def test_lab_opens_the_first_notebook_on_loopback_and_keeps_its_token(copy):
     assert not any("token" in argument or "password" in argument for argument in lab["arguments"])
     environment = lab["environment"]
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert "PYTHONPATH" not in environment
+    assert not environment.keys() & {"PYTHONPATH", "JUPYTERLAB_SETTINGS_DIR"}
+    assert "PYTHONOPTIMIZE" not in environment, "it takes the asserts out of the lessons"
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
         assert os.path.join(".venv", "home") in environment[name], f"{name} is somebody's home folder"
 
@@ -610,6 +693,18 @@ def test_lab_asks_nobody_about_news(copy):
     assert copy.run("lab")[0] == 0
     assert json.loads(settings.read_text()) == {
         "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+
+
+def test_a_shared_environment_leaves_settings_to_the_home_folder_or_to_one_that_goes(copy, monkeypatch):
+    module = copy.module()
+    read_only = {module.VENV}
+    monkeypatch.setattr(module.os, "access", lambda path, mode: path not in read_only)
+    assert module.settings_folder() is None
+    read_only.add(os.path.expanduser("~"))
+    folder = module.settings_folder()
+    assert folder == module.settings_folder() and Path(folder).is_dir()
+    assert module.environment()["MPLCONFIGDIR"] == os.path.join(folder, "mplconfigdir")
+    shutil.rmtree(folder)
 
 
 def test_a_lab_that_fails_speaks_of_the_port(copy):
@@ -673,7 +768,7 @@ def test_a_part_without_tests_fails_unless_tests_were_chosen(copy, arguments, ou
         copy.started()
 
 
-@pytest.mark.parametrize("command, program", [("bench", "benchmarks"), ("student", "student")])
+@pytest.mark.parametrize("command, program", [("bench", "benchmarks"), ("student", "student"), ("teach", "teach")])
 def test_the_other_commands_start_their_modules_and_pass_their_exit_code_on(copy, command, program):
     (copy.folder / "codes.json").write_text(json.dumps({program: 7}))
     before = copy.stamp.read_bytes()
@@ -684,3 +779,148 @@ def test_the_other_commands_start_their_modules_and_pass_their_exit_code_on(copy
         (copy.folder / "codes.json").unlink()
         copy.stamp.write_bytes(before)
     assert [start["program"] for start in copy.started()] == [program]
+
+
+def test_students_and_teacher_get_their_copies_and_then_lab(copy):
+    copy.started()
+    assert copy.run("student", "--port=9000")[0] == 0
+    assert copy.run("teach", "--port=9000")[0] == 0
+    student, students_lab, teach, teachers_lab = copy.started()
+    assert [student["program"], teach["program"]] == ["student", "teach"]
+    assert students_lab["program"] == teachers_lab["program"] == "jupyterlab"
+    assert students_lab["arguments"][-2:] == ["--LabApp.default_url=/lab/tree/student/00_play.ipynb", "--port=9000"]
+    assert teachers_lab["arguments"][-2:] == ["--LabApp.default_url=/doc/tree/teach/00_play.ipynb", "--port=9000"]
+    assert "JUPYTERLAB_SETTINGS_DIR" not in students_lab["environment"]
+
+
+def test_a_teacher_who_changes_the_size_of_the_letters_keeps_it(copy):
+    copy.started()
+    copy.run("teach")
+    _, lab = copy.started()
+    themes = (Path(lab["environment"]["JUPYTERLAB_SETTINGS_DIR"]) / "@jupyterlab" / "apputils-extension"
+              / "themes.jupyterlab-settings")
+    sizes = json.loads(themes.read_text())["overrides"]
+    assert sizes.keys() == {"code-font-size", "content-font-size1"}
+    assert all(int(size.removesuffix("px")) > 14 for size in sizes.values())            # JupyterLab's own are 13 and 14
+    themes.write_text("{}")
+    copy.run("teach")
+    assert themes.read_text() == "{}"
+
+
+def test_students_get_no_test_tools(bare):
+    assert bare.run("student")[0] == 0
+    assert json.loads(bare.stamp.read_text())["extras"] == ["notebook"]
+
+
+# ---- a browser for the tests -----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def hidden(copy, tmp_path, monkeypatch):
+    """A copy on a computer without any browser; `hidden.programs` is the one folder that programs are looked for in."""
+    hidden = types.SimpleNamespace(copy=copy, programs=tmp_path / "programs", module=copy.module())
+    hidden.programs.mkdir()
+    hidden.without = {"MINIGPT_CHROMIUM": "", "PATH": str(hidden.programs), "PROGRAMFILES": "", "PROGRAMFILES(X86)": "",
+                      "LOCALAPPDATA": "", "HOME": str(tmp_path)}
+    for name, value in hidden.without.items():
+        monkeypatch.setenv(name, value)
+    copy.started()
+    yield hidden
+    for path in (copy.folder / "playwright.py", copy.folder / "playwright"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.rmtree(copy.folder / ".venv" / "browsers", ignore_errors=True)
+
+
+def with_playwright(copy):
+    (copy.folder / "playwright").mkdir()
+    for name in ("sync_api", "__main__"):
+        (copy.folder / "playwright" / f"{name}.py").write_text(PLAYWRIGHT)
+
+
+@POSIX
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac's browsers are not on the PATH, and can't be hidden")
+def test_without_any_browser_that_part_is_not_run_and_the_whole_has_not_passed(hidden):
+    code, output = hidden.copy.run("test", **hidden.without)
+    assert code == 1
+    assert [start["arguments"][0] for start in hidden.copy.started()] == ["tests", "--nbval"]
+    rows = [line.split("  ", 1) for line in output.split("the whole")[1].splitlines()[1:]]
+    assert [row[0] for row in rows] == ["unit", "notebooks", "browser"]
+    assert "NOT RUN" in rows[2][1] and "install Chrome, Chromium or Edge" in rows[2][1]
+    assert "passed" in rows[0][1] and "passed" in rows[1][1]
+
+
+@POSIX
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac's browsers are not on the PATH, and can't be hidden")
+def test_without_any_browser_one_is_downloaded_once_and_used(hidden):
+    with_playwright(hidden.copy)
+    code, output = hidden.copy.run("test", "browser", **hidden.without)
+    (browser,) = hidden.copy.started()
+    path = hidden.copy.folder / ".venv" / "browsers" / "chromium"
+    assert code == 0 and "downloading Chromium into .venv" in output
+    assert browser["environment"]["MINIGPT_CHROMIUM"] == str(path.resolve())
+    code, output = hidden.copy.run("test", "browser", **hidden.without)
+    assert code == 0 and "downloading" not in output
+
+
+@POSIX
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac's browsers are not on the PATH, and can't be hidden")
+def test_a_set_up_without_any_browser_is_one_all_the_same(hidden):
+    code, output = hidden.copy.run("setup", **hidden.without)
+    assert code == 0 and "Everything works but the tests in a browser" in output and "Ready." in output
+
+
+@POSIX
+def test_the_browser_that_is_named_comes_first_then_one_that_is_installed(hidden, tmp_path, monkeypatch):
+    module = hidden.module
+    installed = program(hidden.programs / "google-chrome", BROWSER)
+    assert module.find_browser() == str(installed)
+    named = program(tmp_path / "named é", BROWSER)
+    monkeypatch.setenv("MINIGPT_CHROMIUM", str(named))
+    assert module.find_browser() == str(named)
+
+
+@POSIX
+@pytest.mark.parametrize("text", [None, ADVICE, "no program"])
+def test_a_named_browser_that_does_not_start_is_said_and_another_is_taken(hidden, tmp_path, monkeypatch, capsys, text):
+    installed = program(hidden.programs / "microsoft-edge", BROWSER)
+    named = tmp_path / "named"
+    if text:
+        program(named, text)
+    monkeypatch.setenv("MINIGPT_CHROMIUM", str(named))
+    assert hidden.module.find_browser() == str(installed)
+    assert f"{named} is no browser that starts here." in capsys.readouterr().out
+
+
+@POSIX
+def test_an_installed_program_that_only_advises_is_no_browser(hidden):
+    program(hidden.programs / "chromium", ADVICE)
+    google = program(hidden.programs / "google-chrome-stable", BROWSER)
+    assert hidden.module.find_browser() == str(google)
+
+
+@pytest.mark.parametrize("place", ["Google/Chrome/Application/chrome.exe", "Microsoft/Edge/Application/msedge.exe"])
+@pytest.mark.parametrize("variable", ["PROGRAMFILES", "PROGRAMFILES(X86)", "LOCALAPPDATA"])
+def test_every_windows_laptop_has_a_browser(hidden, tmp_path, monkeypatch, variable, place):
+    path = program(tmp_path / "Program Files" / place, "")
+    monkeypatch.setenv(variable, str(tmp_path / "Program Files"))
+    assert str(path) in hidden.module.installed_browsers()
+
+
+@LINUX
+@pytest.mark.parametrize("user", [0, 1000])
+def test_on_debian_the_system_installs_one_where_that_is_allowed(hidden, monkeypatch, user):
+    module = hidden.module
+    log, chromium = hidden.programs / "log", hidden.programs / "chromium"
+    source = program(hidden.programs / "source", BROWSER)
+    program(hidden.programs / "apt-get", f"""#!/bin/sh
+echo "$DEBIAN_FRONTEND $*" >> '{log}'
+case "$1" in install) /bin/cp '{source}' '{chromium}' ;; esac
+""")
+    monkeypatch.setattr(module.os, "geteuid", lambda: user)
+    assert module.find_browser() == (str(chromium) if user == 0 else None)
+    if user == 0:
+        update, install = log.read_text().splitlines()
+        assert update.endswith(" update")
+        assert install.startswith("noninteractive install --yes")
+        assert install.endswith(" chromium fonts-noto-color-emoji")
+    else:
+        assert not log.exists()

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import safetensors
 import tokenizers
 import torch
 
@@ -58,9 +59,9 @@ def slow_merge(ids, pair, new_id):
     return ids
 
 
-def slow_encode_bpe(text, merges):
+def slow_encode_bpe(text, merges, rule="letters and marks"):
     ids = []
-    for word in RULES["letters"].pattern.findall(text):
+    for word in RULES[rule].pattern.findall(text):
         word = list(word.encode())
         for number, pair in enumerate(merges):
             word = slow_merge(word, pair, 256 + number)
@@ -128,6 +129,19 @@ def test_the_largest_vocabulary_fits_into_16_bits():
     assert largest.decode(np.array([65_535], np.uint16)) == "65279"
 
 
+def test_progress_is_given_the_merges_while_they_are_learned(excerpt):
+    seen = []
+
+    def watched(merges, how_many):
+        for merge in merges:
+            seen.append((merge, how_many))
+            yield merge
+
+    trained = Tokenizer.train(excerpt, 300, progress=watched)
+    assert trained == Tokenizer.train(excerpt, 300)
+    assert seen == [(merge, 44) for merge in trained.merges]
+
+
 def test_training_on_chunks_equals_training_on_the_whole(excerpt):
     chunks = [excerpt[start:start + 777] for start in range(0, len(excerpt), 777)]
     for method in METHODS:
@@ -147,7 +161,7 @@ def library_tokenizer(text, vocab_size):
     hidden = [byte for byte in range(256) if byte not in visible]
     alphabet = [chr(byte) if byte in visible else chr(256 + hidden.index(byte)) for byte in range(256)]
     splitting = tokenizers.pre_tokenizers.Sequence([
-        tokenizers.pre_tokenizers.Split(tokenizers.Regex(RULES["letters"].pattern.pattern), "isolated"),
+        tokenizers.pre_tokenizers.Split(tokenizers.Regex(RULES["letters and marks"].pattern.pattern), "isolated"),
         tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=alphabet, show_progress=False)
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -441,14 +455,14 @@ def test_each_distinct_word_is_encoded_once(excerpt, monkeypatch):
     monkeypatch.setattr(trained, "_encode_word", lambda word: worked_on.append(word) or encode_word(word))
     trained.encode(excerpt * 3)
     trained.encode(excerpt)
-    assert len(worked_on) == len(set(worked_on)) == len(set(RULES["letters"].pattern.findall(excerpt * 3)))
+    assert len(worked_on) == len(set(worked_on)) == len(set(RULES["letters and marks"].pattern.findall(excerpt * 3)))
 
 
 def test_what_encoding_remembers_is_bounded(trained, small_blocks):
     text = "".join(random.Random(0).choices("abcdefghijklmnop ", k=50_000))
     ids = trained.encode(text)
     assert trained.decode(ids) == text
-    assert 1000 < sum(map(len, trained._remembered)) <= 5000 + 1000 + RULES[tokenizer.WORDS[trained.method]].look_ahead
+    assert 1000 < sum(map(len, trained._remembered)) <= 5000 + 1000 + RULES[trained.word_rule].look_ahead
     assert trained.encode(text) == ids
 
 
@@ -502,8 +516,9 @@ def test_save_and_load_give_the_same_back(trained, tmp_path):
 def test_the_file_describes_itself(excerpt):
     trained = Tokenizer.train(excerpt, 300)
     content = json.loads(trained.to_json())
-    assert list(content) == ["format", "version", "checksum", "method", "vocab", "merges"]
-    assert (content["format"], content["version"], content["method"]) == ("minigpt tokenizer", 1, "bpe")
+    assert list(content) == ["format", "version", "checksum", "method", "vocab", "merges", "word_rule"]
+    assert (content["format"], content["version"], content["method"]) == ("minigpt tokenizer", 2, "bpe")
+    assert content["word_rule"] == trained.word_rule == "letters and marks"
     assert [token.encode("latin-1") for token in content["vocab"]] == list(trained.vocab)
     assert content["merges"] == [list(pair) for pair in trained.merges]
     assert trained.to_json().isascii()                      # so that no default encoding can spoil it
@@ -551,9 +566,34 @@ def test_a_flipped_byte_is_noticed(trained, tmp_path):
 GOOD = {"method": "bpe", "vocab": [*map(chr, range(256)), "ab", "abc"], "merges": [[97, 98], [256, 99]]}
 
 
-def write(parts, **other):
-    header = {"format": "minigpt tokenizer", "version": 1, "checksum": tokenizer._checksum(parts)}
+def write(parts, version=1, **other):
+    header = {"format": "minigpt tokenizer", "version": version, "checksum": tokenizer._checksum(parts)}
     return json.dumps(header | parts | other)
+
+
+MARKED = "हिन्दी cafe\u0301 don't 👍🏽, "
+
+
+def test_a_vocabulary_keeps_the_rule_that_it_was_chosen_by(tmp_path):
+    """A file of version 1 does not say it: then words were cut by letters alone."""
+    vocab, merges = (trained := Tokenizer.train(MARKED * 20, 400)).vocab, trained.merges
+    parts = {"method": "bpe", "vocab": [token.decode("latin-1") for token in vocab], "merges": merges}
+    (tmp_path / "old.json").write_text(write(parts))
+    old = Tokenizer.load(tmp_path / "old.json")
+    assert old.word_rule == "letters" and old == Tokenizer("bpe", vocab, merges, "letters") != trained
+    words = RULES["letters"].pattern.findall(MARKED)
+    assert old.encode(MARKED) == [i for word in words for i in trained.encode(word)] != trained.encode(MARKED)
+    assert old.decode(old.encode(MARKED)) == MARKED
+    again = Tokenizer.from_json(old.to_json())
+    assert again == old and again.word_rule == "letters" and again.encode(MARKED) == old.encode(MARKED)
+    assert Tokenizer.from_json(trained.to_json()).encode(MARKED) == trained.encode(MARKED)
+
+
+def test_the_model_that_ships_keeps_its_rule_and_its_ids():
+    with safetensors.safe_open(data_folder() / "pretrained.safetensors", "np") as file:
+        shipped = Tokenizer.from_json(file.metadata()["tokenizer"])
+    assert shipped.word_rule == "letters"
+    assert shipped.encode(MARKED) == slow_encode_bpe(MARKED, shipped.merges, "letters")
 
 
 def test_the_good_parts_that_are_spoiled_below_are_good():
@@ -568,8 +608,12 @@ def test_the_good_parts_that_are_spoiled_below_are_good():
     ("null", "does not say that its format"),
     ("{}", "does not say that its format"),
     (write(GOOD, format="another"), "does not say that its format"),
-    (write(GOOD, version=2), "its format has version 2, and this minigpt reads version 1"),
+    (write(GOOD, version=3), "its format has version 3, and this minigpt reads the versions 1 and 2"),
     (write(GOOD, version=None), "version None"),
+    (write(GOOD, version=2), "it lacks the entry 'word_rule'"),
+    (write(GOOD | {"word_rule": "syllables"}, version=2), "word_rule must be one of 'letters and marks', 'letters', not "),
+    (write(GOOD | {"word_rule": "anything"}, version=2), "word_rule must be one of 'letters and marks', 'letters', not "),
+    (write(GOOD | {"word_rule": "letters"}, version=2, word_rule="spaces"), "it is damaged"),
     (write(GOOD, checksum="0"), "it is damaged: its checksum does not match its content"),
     (write(GOOD | {"merges": []}, merges=GOOD["merges"]), "it is damaged"),
     (json.dumps({"format": "minigpt tokenizer", "version": 1}), "it lacks the entry 'method'"),

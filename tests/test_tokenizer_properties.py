@@ -1,11 +1,13 @@
 """What holds of every tokenizer and every string: nothing is ever lost. Over 20,000 examples in each run."""
 
 import re
+import unicodedata
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+import regex
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from minigpt import vocabulary
@@ -69,10 +71,31 @@ def test_the_words_put_together_are_the_text(rule, text):
     assert "".join(words) == text and "" not in words
 
 
+MARKS = regex.compile(r"[\p{M}\p{Emoji_Modifier}\u200c\u200d\x1c-\x1f]")
+
+
+@settings(max_examples=3000, deadline=None)
+@given(TEXTS | st.text(st.characters(codec="utf-8", exclude_categories=["Cn"])) | st.text(st.sampled_from("aB9½'_ \n🙂漢")))
+def test_without_marks_the_words_are_those_of_the_earlier_rule(text):
+    text = MARKS.sub("", text)          # and without the four characters that the earlier rule takes for spaces
+    assume(all(unicodedata.category(character) != "Cn" for character in text))      # not known to both versions of Unicode
+    assert RULES["letters and marks"].pattern.findall(text) == RULES["letters"].pattern.findall(text)
+
+
 @settings(max_examples=1000, deadline=None)
-@given(text=st.text(st.sampled_from("aB9.'_ \n\té🙂"), max_size=400), block=st.integers(1, 90),
+@given(st.text(st.sampled_from("aaक9.' \n\u0301\u0301\u200d\u200c\ufe0fि्👩👩🏽"), max_size=200))
+def test_a_mark_begins_a_word_only_where_there_is_nothing_to_mark_or_32_characters_are_full(text):
+    words = RULES["letters and marks"].pattern.findall(text)
+    for left, right in pairwise(words):
+        if regex.match(r"[\p{M}\p{Emoji_Modifier}\u200c\u200d]", right):
+            assert left[-1].isspace() or regex.search(r"[\p{M}\p{Emoji_Modifier}\u200c\u200d]{31}$|(\u200d.){15}", left)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(text=st.text(st.sampled_from("aB9.'_ \n\té🙂") | st.sampled_from("\u0301\u200d\u200c\ufe0fहि्👩🏽"), max_size=400),
+       block=st.integers(1, 90),
        step=st.integers(1, 50))
-@pytest.mark.parametrize("rule", ["letters", "spaces"])
+@pytest.mark.parametrize("rule", ["letters and marks", "letters", "spaces"])
 def test_the_words_of_a_text_in_chunks_are_those_of_the_whole(rule, text, block, step):
     with pytest.MonkeyPatch.context() as small:
         small.setattr(vocabulary, "BLOCK", block)

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from minigpt import vocabulary
-from minigpt.corpus import data_folder
+from minigpt.corpus import NAMES, read_text
 from minigpt.tokenizer import Tokenizer
-from minigpt.vocabulary import RULES, count_words, frequent_substrings, learn_merges, merge, words
+from minigpt.vocabulary import RULES, count_words, frequent_substrings, learn_merges, words
 
 
 @pytest.fixture(scope="module")
 def excerpt():
-    return (data_folder() / "austen.txt").read_text(encoding="utf-8")[:100_000]
+    return read_text("austen")[:100_000]
 
 
-def counted(text, rule="letters"):
+def counted(text, rule="letters and marks"):
     return count_words(words([text], rule))
 
 
@@ -40,8 +40,56 @@ def counted(text, rule="letters"):
     ("x" * 70, ["x" * 32, "x" * 32, "x" * 6]),
     (" " * 70 + "x", [" " * 32, " " * 32, " " * 5, " x"]),
 ])
-def test_what_the_rule_of_letters_takes_for_words(text, expected):
-    assert RULES["letters"].pattern.findall(text) == expected
+@pytest.mark.parametrize("rule", ["letters", "letters and marks"])
+def test_what_both_rules_for_byte_pairs_take_for_words(text, expected, rule):
+    assert RULES[rule].pattern.findall(text) == expected
+
+
+FAMILY, THUMB, HEART, ACCENT = "👨\u200d👩\u200d👧\u200d👦", "👍🏽", "❤\ufe0f", "\u0301"
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("हिन्दी भाषा", ["हिन्दी", " भाषा"]),                                # vowel signs and a virama
+    ("क्\u200dष और श्री", ["क्\u200dष", " और", " श्री"]),                 # joined by U+200D
+    ("می\u200cخواهم", ["می\u200cخواهم"]),                              # kept apart by U+200C
+    ("ภาษาไทยที่นี่", ["ภาษาไทยที่นี่"]),
+    ("שָׁלוֹם עוֹלָם", ["שָׁלוֹם", " עוֹלָם"]),
+    ("un café, l’été".replace("é", "e" + ACCENT), ["un", " café".replace("é", "e" + ACCENT), ",",
+                                                   " l’été".replace("é", "e" + ACCENT)]),
+    (f"so {FAMILY}{THUMB} {HEART}!", ["so", f" {FAMILY}{THUMB}", f" {HEART}!"]),
+    ("press 1\ufe0f\u20e3 or ²", ["press", " 1\ufe0f\u20e3", " or", " ²"]),
+    (ACCENT + "a " + ACCENT + "b", [ACCENT, "a", " " + ACCENT, "b"]),     # marks of nothing
+])
+def test_marks_belong_to_what_they_mark(text, expected):
+    assert RULES["letters and marks"].pattern.findall(text) == expected
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("x" * 31 + "e" + ACCENT + "y" * 9, ["x" * 31, "e" + ACCENT + "y" * 9]),
+    ("x" * 31 + "क\u200dष" + "y" * 9, ["x" * 31, "क\u200dष" + "y" * 9]),
+    ("don't" + "x" * 30 + "e" + ACCENT, ["don't" + "x" * 30, "e" + ACCENT]),
+    ("1" * 31 + "2\u20e3" + "3" * 9, ["1" * 31, "2\u20e3" + "3" * 9]),
+    ("!" + FAMILY * 5, ["!" + FAMILY * 4, FAMILY]),
+    ("!" + THUMB * 20, ["!" + THUMB * 15, THUMB * 5]),
+    ("x" + ACCENT * 31 + "y", ["x" + ACCENT * 31, "y"]),
+    ("x" + ACCENT * 70 + "y", ["x" + ACCENT * 31, ACCENT * 32, ACCENT * 7, "y"]),   # no other place to cut
+    ("🙂" + "\u200d🙂" * 20, ["🙂" + "\u200d🙂" * 15 + "\u200d", "🙂" + "\u200d🙂" * 4]),
+])
+def test_the_limit_of_32_characters_parts_no_mark_from_its_letter_where_it_can_be_helped(text, expected):
+    assert RULES["letters and marks"].pattern.findall(text) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rules_agree_on_the_texts_that_ship(name):
+    """So that no figure of a vocabulary that was chosen by the one rule changes with the other."""
+    text = read_text(name)
+    assert RULES["letters and marks"].pattern.findall(text) == RULES["letters"].pattern.findall(text)
+
+
+@pytest.mark.parametrize("word", ["हिन्दी", "ภาษา", "שָׁלוֹם", "cafe" + ACCENT, "نَصٌّ", FAMILY, HEART])
+def test_a_frequent_word_with_marks_becomes_one_token(word):
+    trained = Tokenizer.train(f"{word} {word}, " * 50, 300)
+    assert f" {word}".encode() in trained.vocab and len(trained.encode(f" {word}")) == 1
 
 
 def test_chunks_become_blocks_that_are_neither_tiny_nor_huge(monkeypatch):
@@ -100,7 +148,7 @@ def test_places_whose_substring_is_too_rare_already_are_not_looked_at_again(exce
 
 
 def slow_merges(text, how_many):
-    tokens = [list(word.encode()) for word in RULES["letters"].pattern.findall(text)]
+    tokens = [list(word.encode()) for word in RULES["letters and marks"].pattern.findall(text)]
     merges = []
     while len(merges) < how_many:
         counts = Counter(pair for word in tokens for pair in pairwise(word))
@@ -153,13 +201,3 @@ def test_a_pair_is_counted_again_only_where_it_was_made_and_when_it_might_win(ex
     counts = counted(excerpt if "spaces" in letters else "".join(filter(str.isalpha, excerpt)))
     assert len(list(islice(learn_merges(counts), 500))) == 500
     assert sum(looked_at) < 10 * sum(map(len, counts))
-
-
-@pytest.mark.parametrize("ids, merged", [
-    ([], []), ([1], [1]), ([1, 2], [9]), ([2, 1], [2, 1]), ([1, 1, 2, 1, 2, 2, 1], [1, 9, 9, 2, 1])])
-def test_a_merge_replaces_each_occurrence(ids, merged):
-    assert merge(ids, (1, 2), 9) == merged
-
-
-def test_a_merge_of_twins_goes_from_left_to_right():
-    assert merge([1, 1, 1], (1, 1), 9) == [9, 1] and merge([1, 1, 1, 1], (1, 1), 9) == [9, 9]

@@ -16,19 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from minigpt import GPT
+from minigpt.classroom.controls import Announcer, chooser, option_slider, slider, text_box
 from minigpt.classroom.playground import REDRAW
-from minigpt.classroom.plots import BLUE, Picture, lines
-from minigpt.classroom.widgets import (
-    Card,
-    Explorer,
-    chooser,
-    error_box,
-    guarded,
-    option_slider,
-    slider,
-    text_box,
-    typed,
-)
+from minigpt.classroom.plots import Picture, lines
+from minigpt.classroom.widgets import Card, Explorer, error_box, group, guarded, typed
 from minigpt.smollm2 import SYSTEM, SmolLM2
 
 # -------------------------------------------------------------------- where the weights are missing
@@ -128,9 +119,8 @@ def bits_explorer(gpt: GPT, text: str, prompt: str = "It is a truth") -> Explore
     def draw(bits, part):
         loss, written = measured(bits, part)
         size = f" · <b>{megabytes(gpt, bits):.2f} MB</b> on disk" if part == "everything" else ""
-        return (f'<p style="font-size: 18px"><b>{loss:.3f}</b> nats per byte ({whole:.3f} in 32 '
-                f'bits){size}</p><p style="font-size: 18px; max-width: 46em">'
-                f"<b>{typed(prompt)}</b>{typed(written)}</p>")
+        return (f"<p><b>{loss:.3f}</b> nats per byte ({whole:.3f} in 32 bits){size}</p>"
+                f'<div class="minigpt-written"><b>{typed(prompt)}</b>{typed(written)}</div>')
 
     return Explorer(draw, {"bits": option_slider("bits a number", 4, BITS[::-1]),
                            "part": chooser("rounded", "everything", PARTS)},
@@ -187,7 +177,8 @@ class ChatPanel(Card):
     stop, to begin anew.
 
     `send()`, `stop()` and `restart()` are what the buttons do; `shown` is the HTML widget with what
-    was said, `said` the same as a list of (who, text).
+    was said, `said` the same as a list of (who, text); `announcer` tells an answer to a screen
+    reader once it is whole.
     """
 
     def __init__(self, gpt: SmolLM2, question: str):
@@ -198,23 +189,22 @@ class ChatPanel(Card):
                          "temperature": slider("temperature", 0.0, 0.0, 2.0, 0.05),
                          "length": slider("longest answer", 200, 20, 500, 20),
                          "seed": slider("seed", 1, 0, 50)}
-        self.shown = ipywidgets.HTML()
+        self.shown, self.announcer = ipywidgets.HTML(), Announcer(role="log")
         self.buttons = {}
         for name, act in (("Send", self.send), ("Stop", self.stop), ("Begin anew", self.restart)):
-            button = ipywidgets.Button(description=name, layout={"width": "140px"})
+            button = ipywidgets.Button(description=name)
             button.on_click(guarded(lambda _, act=act: act(), self.shown))
             self.buttons[name] = button
         self.buttons["Send"].button_style = "primary"
-        pressed_enter = guarded(self.send, self.shown)
-        self.controls["message"].on_msg(lambda _, content, buffers: (
-            pressed_enter() if content.get("event") == "submit" else None))
+        self.controls["message"].on_enter(guarded(lambda _: self.send(), self.shown))
         self.restart()
         for _ in self._answer():                # one answer, for those who read without a kernel
             pass
         system, message, *sliders = self.controls.values()
-        buttons = ipywidgets.HBox(list(self.buttons.values()))
-        super().__init__([system, self.shown, message, buttons, *sliders], self.shown.value,
-                         f"Chat: {question} {self.said[-1][1]}")
+        super().__init__(
+            [group([system], "controls"), self.shown, group([message], "controls"),
+             ipywidgets.HBox(list(self.buttons.values())), group(sliders, "controls"),
+             self.announcer], self.shown.value, f"Chat: {question} {self.said[-1][1]}")
 
     def restart(self) -> None:
         """Forget what was said; the system message counts from the start."""
@@ -267,15 +257,14 @@ class ChatPanel(Card):
                 yield
         finally:
             reply.close()
+        self.announcer.words = self.said[-1][1]
         self._show()
 
     def _show(self) -> None:
-        rows = "".join(f'<p style="margin: 6px 0"><b>{html.escape(who)}:</b> {typed(text)}</p>'
+        rows = "".join(f"<p><b>{html.escape(who)}:</b> {typed(text)}</p>"
                        for who, text in self.said)
-        self.shown.value = (
-            '<div role="log" style="white-space: pre-wrap; font-size: 18px; line-height: 1.5; '
-            f'max-width: 46em; border-left: 6px solid {BLUE}; padding: 6px 14px; margin: 8px 0">'
-            f'{rows or "…"}</div>')
+        self.shown.value = ('<div class="minigpt-written minigpt-scroll" tabindex="0" role="group" '
+                            f'aria-label="the conversation">{rows or "…"}</div>')
 
 
 def chat(gpt: SmolLM2, question: str = "What is the capital of France?") -> ChatPanel:

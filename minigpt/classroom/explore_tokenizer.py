@@ -1,14 +1,15 @@
-"""Tokens made visible: coloured pieces of a sentence, vocabularies that grow, merges one at a time. For 01_tokenizer."""
+"""Tokens made visible: coloured pieces of a sentence, vocabularies that grow, merges one at a
+time. For 01_tokenizer."""
 
 import html
 from functools import cache
 
 from minigpt import Tokenizer, corpus
+from minigpt.classroom.controls import chooser, option_slider, slider, text_box
 from minigpt.classroom.plots import lines, token_label
-from minigpt.classroom.widgets import Explorer, Page, chooser, option_slider, slider, text_box
+from minigpt.classroom.widgets import Explorer, Page
 
-# Light backgrounds in turn, dark text on them: readable in both themes, and neighbours always differ.
-COLOURS = ("#cfe8ff", "#ffe0b3", "#c8f0d8", "#f6d3ea", "#e4e4e4")
+COLOURS = 5             # light backgrounds in turn, so that neighbours always differ
 SIZES = (256, 300, 400, 512, 768, 1024, 2048)
 METHODS = ("bpe", "substring", "bytes")
 SHOWN_TOKENS = 300
@@ -16,13 +17,15 @@ SHOWN_TOKENS = 300
 
 @cache
 def training_text() -> str:
-    """The first 300,000 characters of the training part: enough to choose a vocabulary from while a class waits."""
+    """The first 300,000 characters of the training part: enough to choose a vocabulary from while
+    a class waits."""
     return corpus.split([corpus.read_text("austen")])[0][0][:300_000]
 
 
 @cache
 def trained(method: str, vocab_size: int) -> Tokenizer:
-    """A tokenizer for the explorers. The largest is trained once; the smaller ones are its beginning, as if trained alone."""
+    """A tokenizer for the explorers. The largest is trained once; the smaller ones are its
+    beginning, as if trained alone."""
     if method == "bytes" or vocab_size == SIZES[-1]:
         return Tokenizer.train(training_text(), vocab_size, method)
     largest = trained(method, SIZES[-1])
@@ -30,14 +33,14 @@ def trained(method: str, vocab_size: int) -> Tokenizer:
 
 
 def tiles(above: list[str], below: list | None = None) -> str:
-    """Short texts as coloured tiles in a row, each with a smaller text under it where `below` has some."""
+    """Short texts as coloured tiles in a row, each with a smaller text under it where `below` has
+    some."""
+    notes = below or [None] * len(above)
     pieces = "".join(
-        f'<span style="display: inline-block; background: {COLOURS[place % len(COLOURS)]}; color: black; margin: 2px 1px; '
-        'padding: 1px 5px; border-radius: 4px; border: 1px solid #888; text-align: center">'
-        f'<span style="font: 18px monospace">{html.escape(label)}</span>'
-        + (f'<br><span style="font-size: 13px">{note}</span>' if note is not None else "") + "</span>"
-        for place, (label, note) in enumerate(zip(above, below or [None] * len(above), strict=True)))
-    return f'<div style="line-height: 1.6; max-width: 60em">{pieces}</div>'
+        f'<span class="minigpt-tile minigpt-tile-{place % COLOURS}"><b>{html.escape(label)}</b>'
+        + (f"<small>{note}</small>" if note is not None else "") + "</span>"
+        for place, (label, note) in enumerate(zip(above, notes, strict=True)))
+    return f'<div class="minigpt-tiles">{pieces}</div>'
 
 
 def coloured(tokens: list[bytes], ids: list[int] | None = None) -> Page:
@@ -62,12 +65,25 @@ def token_explorer(text: str = "It is a truth universally acknowledged. Größe 
         tokenizer = trained(method, 256 if method == "bytes" else vocab_size)
         ids = tokenizer.encode(text)
         n_bytes = len(text.encode())
-        words = (f"<p>{n_bytes} bytes, {len(ids)} tokens: {n_bytes / max(1, len(ids)):.2f} bytes a token</p>"
-                 + ("<p>The first 300 of them:</p>" if len(ids) > SHOWN_TOKENS else ""))
+        rate = n_bytes / max(1, len(ids))
+        words = f"<p>{n_bytes} bytes, {len(ids)} tokens: {rate:.2f} bytes a token</p>"
+        if method == "bytes":
+            words += ('<p class="minigpt-note">Bytes are a vocabulary of 256, whatever the slider '
+                      "says.</p>")
+        if len(ids) > SHOWN_TOKENS:
+            words += f"<p>The first {SHOWN_TOKENS} of them:</p>"
         ids = ids[:SHOWN_TOKENS]
         return [words, coloured([tokenizer.id_to_token(i) for i in ids], ids)]
-    return Explorer(draw, {"text": text_box("text", text), "method": chooser("method", "bpe", METHODS),
-                           "vocab_size": option_slider("vocabulary", 1024, SIZES)}, wait=0.05)
+
+    return Explorer(
+        draw,
+        {
+            "text": text_box("text", text),
+            "method": chooser("method", "bpe", METHODS),
+            "vocab_size": option_slider("vocabulary", 1024, SIZES),
+        },
+        wait=0.05,
+    )
 
 
 def merge_explorer(text: str = "the cat that sat there, the fat cat") -> Explorer:
@@ -77,15 +93,21 @@ def merge_explorer(text: str = "the cat that sat there, the fat cat") -> Explore
         ids = merged(list(text.encode()), tokenizer, merges)
         said = "no merges yet: every byte is a token"
         if merges:
-            left, right = (token_label(tokenizer.vocab[i]) for i in tokenizer.merges[merges - 1])
-            said = (f"merge {merges}: <b>{html.escape(left)}</b> + <b>{html.escape(right)}</b> become token {255 + merges}, "
-                    f"<b>{html.escape(token_label(tokenizer.vocab[255 + merges]))}</b>")
+            left, right, new = (html.escape(token_label(tokenizer.vocab[i]))
+                                for i in (*tokenizer.merges[merges - 1], 255 + merges))
+            said = (
+                f"merge {merges}: <b>{left}</b> + <b>{right}</b> become token {255 + merges}, "
+                f"<b>{new}</b>"
+            )
+            if ids == merged(list(text.encode()), tokenizer, merges - 1):
+                said += ". This pair does not stand in your text, so nothing changes"
         return [f"<p>{said}. {len(ids)} tokens.</p>", coloured([tokenizer.vocab[i] for i in ids])]
     return Explorer(draw, {"text": text_box("text", text), "merges": slider("merges", 3, 0, 400)})
 
 
 def merged(ids: list[int], tokenizer: Tokenizer, how_many: int) -> list[int]:
-    """`ids` after the first `how_many` merges of a tokenizer, one after the other, over the whole text."""
+    """`ids` after the first `how_many` merges of a tokenizer, one after the other, over the whole
+    text."""
     for new_id, pair in enumerate(tokenizer.merges[:how_many], start=256):
         place = 0
         while place < len(ids) - 1:
@@ -96,13 +118,21 @@ def merged(ids: list[int], tokenizer: Tokenizer, how_many: int) -> list[int]:
 
 
 def size_picture(text: str, sizes=SIZES):
-    """Bytes per token against the size of the vocabulary, for the three methods, on a text that none was trained on."""
+    """Bytes per token against the size of the vocabulary, for the three methods, on a text that
+    none was trained on."""
     n_bytes = len(text.encode())
     curves = {method: (sizes, [n_bytes / len(trained(method, size).encode(text)) for size in sizes])
               for method in ("bpe", "substring")}
-    curves["bytes"] = ((256, sizes[-1]), (1.0, 1.0))
-    return lines(curves, x_label="tokens in the vocabulary", y_label="bytes per token", log_x=False,
-                 title="The larger the vocabulary, the shorter the text",
-                 alt="Three curves. Bytes stay at 1 byte a token. Byte pairs and substrings rise quickly at first and then "
-                     f"slowly; at {sizes[-1]} tokens byte pairs reach {curves['bpe'][1][-1]:.1f} and substrings "
-                     f"{curves['substring'][1][-1]:.1f} bytes a token.")
+    curves["bytes"] = ((sizes[0], sizes[-1]), (1.0, 1.0))
+    ends = ", ".join(
+        f"{method} from {values[0]:.1f} to {values[-1]:.1f}"
+        for method, (_, values) in curves.items()
+    )
+    return lines(
+        curves,
+        x_label="tokens in the vocabulary",
+        y_label="bytes per token",
+        title="Bytes per token, by the size of the vocabulary",
+        alt=f"Three curves of bytes per token, from {sizes[0]} to {sizes[-1]} tokens in the "
+        f"vocabulary: {ends}.",
+    )

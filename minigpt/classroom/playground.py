@@ -1,7 +1,8 @@
-"""Talk with a model: a prompt box, sliders for how it chooses, text that streams in, and the choice behind every token.
+"""Talk with a model: a prompt, sliders for how it chooses, text that streams in, and the choice
+behind every token.
 
-`talk` and `next_token` take any `GPT`: 00_play gives them the one that ships, 04_training_and_sampling the one that the
-class has just trained.
+`talk` and `next_token` take any `GPT`: 00_play gives them the one that ships,
+04_training_and_sampling the one that the class has just trained.
 """
 
 import asyncio
@@ -11,15 +12,16 @@ import time
 import ipywidgets
 
 from minigpt import GPT
-from minigpt.classroom.plots import BLUE, token_label
-from minigpt.classroom.widgets import Card, Explorer, Page, error_box, guarded, option_slider, slider, text_box, typed
+from minigpt.classroom.controls import Announcer, option_slider, slider, text_box
+from minigpt.classroom.model_changes import when_trained
+from minigpt.classroom.plots import token_label
+from minigpt.classroom.widgets import Card, Explorer, Page, error_box, group, guarded, typed
 
 OFF = "off"
 TOP_K = (1, 2, 3, 5, 10, 20, 50, 100, OFF)
 REDRAW = 0.05           # seconds between two looks at a text that streams in
 SHOWN_PROMPT = 600      # characters of a long prompt that stand above its continuation
 ROWS = 10               # tokens in the bars
-BAR_WIDTH = 420         # pixels of a probability of 1
 
 
 def sampling_sliders() -> dict:
@@ -31,25 +33,62 @@ def sampling_sliders() -> dict:
 
 def settings(temperature: float, top_k, top_p: float) -> dict:
     """What the sliders say, as `GPT`'s arguments."""
-    return {"temperature": temperature, "top_k": None if top_k == OFF else top_k, "top_p": None if top_p >= 1 else top_p}
+    return {"temperature": temperature, "top_k": None if top_k == OFF else top_k,
+            "top_p": None if top_p >= 1 else top_p}
+
+
+def about_the_prompt(gpt: GPT, prompt: str) -> str:
+    """What whoever typed this prompt should know: HTML, empty where there is nothing to say."""
+    if not prompt.endswith(" "):
+        return ""
+    words = [token for token in gpt.tokenizer.vocab if token[:1] == b" " and token[1:2].isalpha()]
+    if not words:
+        return ""
+    example = html.escape(token_label(max(words, key=len)))
+    return (
+        '<p class="minigpt-note">Your prompt ends with a space. In this vocabulary the space is '
+        f"the beginning of the next word (<code>{example}</code> is one token), so after it few "
+        "words are left to choose from. Take the space away.</p>"
+    )
 
 
 class Talk(Card):
     """A prompt, sliders, a button, and the text that the model writes, as it writes it.
 
-    `write()` is what the button does; `text` is the HTML widget with the result, `controls` holds the rest.
+    `write()` is what the button does, and Enter in the box; `text` is the HTML widget with the
+    result, `announcer` tells it to a screen reader once it is whole; `controls` holds the rest.
     """
 
     def __init__(self, gpt: GPT, prompt: str):
         self.gpt = gpt
         self.controls = {"prompt": text_box("prompt", prompt), **sampling_sliders(),
-                         "length": slider("new tokens", 100, 10, 400, 10), "seed": slider("seed", 1, 0, 50)}
-        self.text = ipywidgets.HTML()
-        self.button = ipywidgets.Button(description="Write", button_style="primary", layout={"width": "180px"})
+                         "length": slider("new tokens", 100, 10, 400, 10),
+                         "seed": slider("seed", 1, 0, 50)}
+        self.note, self.text, self.announcer = (
+            ipywidgets.HTML(),
+            ipywidgets.HTML(),
+            Announcer(role="log"),
+        )
+        self.button = ipywidgets.Button(description="Write", button_style="primary")
         self.button.on_click(guarded(lambda _: self.write(), self.text))
+        self.controls["prompt"].on_enter(guarded(lambda _: self.write(), self.text))
+        self.controls["prompt"].observe(lambda _: self._advise(), "value")
         self.task: asyncio.Task | None = None
+        self._advise()
         self._show(prompt, "".join(self._stream()))
-        super().__init__([*self.controls.values(), self.button, self.text], self.text.value, f"Talk: {prompt}")
+        self.announcer.words = self._words
+        super().__init__(
+            [
+                group(self.controls.values(), "controls"),
+                self.button,
+                self.note,
+                self.text,
+                self.announcer,
+            ],
+            self.text.value,
+            f"Talk: {prompt}",
+        )
+        when_trained(gpt, self._outdated)
 
     def write(self) -> None:
         """Write afresh; what is still being written is given up."""
@@ -57,12 +96,13 @@ class Talk(Card):
             self.task.cancel()
         try:
             self.task = asyncio.get_running_loop().create_task(self._write())
-        except RuntimeError:                            # a plain script or a test: nobody watches it stream in
+        except RuntimeError:                            # a plain script or a test: nobody watches
             asyncio.run(self._write())
 
     async def _write(self) -> None:
-        # A task and not a loop in the callback: between two tokens the notebook stays alive and the sliders move.
+        # A task and not a loop in the callback: between two tokens the notebook stays alive.
         prompt, written, shown = self.controls["prompt"].value, "", time.monotonic()
+        self._advise()
         try:
             for piece in self._stream():
                 written += piece
@@ -71,6 +111,7 @@ class Talk(Card):
                     shown = time.monotonic()
                 await asyncio.sleep(0)
             self._show(prompt, written)
+            self.announcer.words = self._words
         except Exception as error:
             self.text.value = error_box(error)
 
@@ -82,9 +123,19 @@ class Talk(Card):
     def _show(self, prompt: str, written: str) -> None:
         if len(prompt) > SHOWN_PROMPT:
             prompt = "… " + prompt[-SHOWN_PROMPT:]
-        self.text.value = ('<div role="log" style="white-space: pre-wrap; font-size: 18px; line-height: 1.5; '
-                           'max-width: 46em; border-left: 6px solid #0072B2; padding: 6px 14px; margin: 8px 0">'
-                           f"<b>{typed(prompt)}</b>{typed(written)}</div>")
+        self._words = prompt + written
+        self.text.value = ('<div class="minigpt-written minigpt-scroll" tabindex="0" role="group" '
+                           f'aria-label="what the model has written"><b>{typed(prompt)}</b>'
+                           f"{typed(written)}</div>")
+
+    def _advise(self) -> None:
+        self.note.value = about_the_prompt(self.gpt, self.controls["prompt"].value)
+
+    def _outdated(self) -> None:
+        self.note.value = (
+            '<p class="minigpt-note">The model has been trained since this was written. '
+            "<b>Write</b> asks the new one.</p>"
+        )
 
 
 def talk(gpt: GPT, prompt: str = "It is a truth") -> Talk:
@@ -93,24 +144,32 @@ def talk(gpt: GPT, prompt: str = "It is a truth") -> Talk:
 
 
 def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
-    """Bars of the most likely next tokens after the prompt, which follow the sliders and the typing."""
+    """Bars of the most likely next tokens, which follow the prompt, the sliders, and the
+    training."""
     def draw(prompt, **chosen):
         tokens, probabilities = gpt.next_token_probs(prompt, **settings(**chosen))
         # Temperature keeps the order, so the tokens stay in their rows while their bars move.
-        return probability_bars(tokens[:ROWS], probabilities[:ROWS].tolist())
-    return Explorer(draw, {"prompt": text_box("prompt", prompt), **sampling_sliders()})
+        return [
+            about_the_prompt(gpt, prompt),
+            probability_bars(tokens[:ROWS], probabilities[:ROWS].tolist()),
+        ]
+
+    explorer = Explorer(draw, {"prompt": text_box("prompt", prompt), **sampling_sliders()})
+    when_trained(gpt, explorer.update)
+    return explorer
 
 
 def probability_bars(tokens: list[bytes], probabilities: list[float]) -> Page:
-    """Tokens and their probabilities as bars of HTML, which a browser redraws faster than a slider moves."""
+    """Tokens and their probabilities as bars of HTML, which a browser redraws faster than a slider
+    moves."""
     rows = "".join(
-        '<tr style="background: none">'
-        f'<td style="font: 16px monospace; text-align: right; padding: 1px 8px">{html.escape(token_label(token))}</td>'
-        '<td style="padding: 1px 0; text-align: left; font-size: 16px; white-space: nowrap"><span style="display: '
-        f'inline-block; vertical-align: middle; background: {BLUE}; height: 20px; width: {BAR_WIDTH * p:.1f}px; '
-        f'margin-right: 8px"></span><span>{f"{p:.3f}" if p else "0 (cut)"}</span></td></tr>'
+        f'<tr><td class="minigpt-token">{html.escape(token_label(token))}</td>'
+        f'<td><span class="minigpt-bar" style="--share: {p:.4f}"></span>'
+        f'<span>{f"{p:.3f}" if p else "0 (cut)"}</span></td></tr>'
         for token, p in zip(tokens, probabilities, strict=True))
-    head = ('<tr style="background: none"><th style="text-align: right; padding: 1px 8px">next token</th>'
-            f'<th style="text-align: left; min-width: {BAR_WIDTH + 80}px">probability</th></tr>')
     best = f"most likely next: {token_label(tokens[0])}, {probabilities[0]:.2f}"
-    return Page(f'<table aria-label="{html.escape(best)}"><thead>{head}</thead><tbody>{rows}</tbody></table>', best)
+    return Page(
+        f'<table class="minigpt-table minigpt-bars" aria-label="{html.escape(best)}"><thead>'
+        f"<tr><th>next token</th><th>probability</th></tr></thead><tbody>{rows}</tbody></table>",
+        best,
+    )

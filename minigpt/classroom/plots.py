@@ -1,19 +1,21 @@
 """The look of every picture in the notebooks, set once.
 
-A picture is a matplotlib `Figure` (an object of its own, not pyplot's hidden list of open figures, so nothing is drawn
-twice and nothing piles up while a slider moves) together with a sentence that says what it shows, for those who can't
-see it. Text is at least 13 points, readable from the back of a room. Line colours are Okabe and Ito's, which stay apart
-for colour-blind eyes, and each line also has a dash and a marker of its own; maps are viridis, bars are hatched. The
-background is white in every theme, so that dark text stays readable in a dark JupyterLab.
+A picture is a matplotlib `Figure` (an object of its own, not pyplot's hidden list of open figures,
+so nothing is drawn twice and nothing piles up while a slider moves) together with a sentence that
+says what it shows, for those who can't see it. Text is at least 13 points, readable from the back
+of a room. Line colours are Okabe and Ito's, which stay apart for colour-blind eyes, and each line
+also has a dash and a marker of its own; maps are viridis, bars are hatched. The background is
+white in every theme, so that dark text stays readable in a dark JupyterLab.
 
-Importing this module sets matplotlib's defaults, so a figure that a student draws by hand has the same look.
+Importing this module sets matplotlib's defaults, so a figure that a student draws by hand has the
+same look.
 """
 
 import base64
 import html
 import io
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 
 import matplotlib
@@ -30,7 +32,7 @@ from PIL import Image
 
 SMALLEST_FONT = 13          # points
 CSS_PIXELS = 100            # how wide an inch of figure is on the page
-SHARPNESS = 1.2             # image pixels for each CSS pixel, so that a zoomed projector stays sharp
+SHARPNESS = 1.2            # image pixels for each CSS pixel, so that a zoomed projector stays sharp
 
 # Okabe and Ito, "Color Universal Design" (2008), without the yellow, which vanishes on white.
 BLUE, ORANGE, GREEN, PURPLE, SKY, RED, BLACK = (
@@ -40,36 +42,39 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++", "oo")
 
-matplotlib.rcParams.update({
-    "font.family": "DejaVu Sans",           # comes with matplotlib, so it is there and the same on every machine
-    "font.size": 14,
-    "axes.titlesize": 15,
-    "axes.labelsize": 14,
-    "xtick.labelsize": SMALLEST_FONT,
-    "ytick.labelsize": SMALLEST_FONT,
-    "legend.fontsize": SMALLEST_FONT,
-    "figure.titlesize": 16,
-    "figure.facecolor": "white",
-    "figure.constrained_layout.h_pad": 0.1,         # inches of white around: the page behind may be dark
-    "figure.constrained_layout.w_pad": 0.1,
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#DDDDDD",
-    "lines.linewidth": 2.5,
-    "lines.markersize": 7,
-    "image.cmap": "viridis",
-    "hatch.linewidth": 1.2,
-    "axes.prop_cycle": cycler(color=PALETTE, linestyle=DASHES),
-})
+matplotlib.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",  # comes with matplotlib: there, and the same, everywhere
+        "font.size": 14,
+        "axes.titlesize": 15,
+        "axes.labelsize": 14,
+        "xtick.labelsize": SMALLEST_FONT,
+        "ytick.labelsize": SMALLEST_FONT,
+        "legend.fontsize": SMALLEST_FONT,
+        "figure.titlesize": 16,
+        "figure.facecolor": "white",
+        "figure.constrained_layout.h_pad": 0.1,  # inches of white: the page behind may be dark
+        "figure.constrained_layout.w_pad": 0.1,
+        "axes.facecolor": "white",
+        "savefig.facecolor": "white",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#DDDDDD",
+        "lines.linewidth": 2.5,
+        "lines.markersize": 7,
+        "image.cmap": "viridis",
+        "hatch.linewidth": 1.2,
+        "axes.prop_cycle": cycler(color=PALETTE, linestyle=DASHES),
+    }
+)
 
 
 @cache
 def _stored_colours() -> Image.Image:
-    """The 256 colours that a stored image holds, a third of the size: viridis, greys, and tints of the line colours."""
+    """The 256 colours that a stored image holds, a third of the size: viridis, greys, and tints of
+    the line colours."""
     tints = [np.linspace(1, matplotlib.colors.to_rgb(colour), 17)[1:] for colour in PALETTE[:6]]
     colours = np.concatenate([matplotlib.colormaps["viridis"](np.linspace(0, 1, 128))[:, :3],
                               np.linspace((0, 0, 0), (1, 1, 1), 32), *tints])
@@ -79,15 +84,18 @@ def _stored_colours() -> Image.Image:
 
 
 class Picture:
-    """A figure with words for those who can't see it; a notebook shows it as an image whose `alt` is those words.
+    """A figure with words for those who can't see it; a notebook shows it as an image whose `alt`
+    is those words.
 
-    `figure` stays at hand so that a test can assert on what was drawn. Raises ValueError for an empty `alt`, and for
-    text smaller than 13 points, which the back row can't read.
+    `figure` stays at hand so that a test can assert on what was drawn. Raises ValueError for an
+    empty `alt`, and for text smaller than 13 points, which the back row can't read.
     """
 
     def __init__(self, figure: Figure, alt: str):
         if not alt.strip():
-            raise ValueError("alt must say what the picture shows, for those who can't see it; it is empty")
+            raise ValueError(
+                "alt must say what the picture shows, for those who can't see it; it is empty"
+            )
         for text in figure.findobj(Text):
             if text.get_text() and text.get_visible() and text.get_fontsize() < SMALLEST_FONT:
                 raise ValueError(f"text in a picture must be at least {SMALLEST_FONT} points, "
@@ -102,7 +110,7 @@ class Picture:
         self.figure.dpi = CSS_PIXELS * SHARPNESS
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        FigureCanvasBase(self.figure)                   # takes the drawing canvas's place and lets its pixels go
+        FigureCanvasBase(self.figure)      # takes the drawing canvas's place and lets its pixels go
         file = io.BytesIO()
         image.quantize(palette=_stored_colours(), dither=Image.Dither.NONE).save(file, "PNG")
         return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
@@ -117,18 +125,21 @@ class Picture:
 
 
 def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int = 1, **options):
-    """`(figure, axes)` as from `pyplot.subplots`, in the notebooks' look; sizes in inches, 100 pixels each."""
+    """`(figure, axes)` as from `pyplot.subplots`, in the notebooks' look; sizes in inches, 100
+    pixels each."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
 
-# Labels. Tokens are bytes: half a character, a newline or an emoji that the font lacks must all stay visible.
+# Labels. Tokens are bytes: half a character, a newline or an emoji that the font lacks must all
+# stay visible.
 
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
 
 def token_label(token: bytes) -> str:
-    """A token as one printable line: spaces as ␣, newlines as ⏎, bytes that are only part of a character in hex.
+    """A token as one printable line: spaces as ␣, newlines as ⏎, bytes that are only part of a
+    character in hex.
 
     >>> token_label(b" the"), token_label("é".encode()), token_label(b"\\xc3")
     ('␣the', 'é', '⟨C3⟩')
@@ -139,7 +150,11 @@ def token_label(token: bytes) -> str:
             text, token = token.decode("utf-8"), b""
         except UnicodeDecodeError as error:
             text = token[:error.start].decode("utf-8")
-            label, token, text = label + _visible(text), token[error.end:], token[error.start:error.end]
+            label, token, text = (
+                label + _visible(text),
+                token[error.end :],
+                token[error.start : error.end],
+            )
             label += f"⟨{text.hex(' ').upper()}⟩"
         else:
             label += _visible(text)
@@ -161,24 +176,41 @@ def drawable(text: str) -> str:
 
 
 def _tick_labels(axis, labels: Sequence, **options) -> None:
-    """One tick a label, shown letter by letter: a `$` in somebody's text is a dollar sign and no formula."""
+    """One tick a label, shown letter by letter: a `$` in somebody's text is a dollar sign and no
+    formula."""
     axis.set_ticks(range(len(labels)), [drawable(label) for label in labels], **options)
     for label in axis.get_ticklabels():
         label.set_parse_math(False)
 
 
 def _array(values) -> np.ndarray:
-    """Numbers for matplotlib, from a list, an array or a tensor (also one that wants a gradient)."""
+    """Numbers for matplotlib, from a list, an array or a tensor (also one that wants a
+    gradient)."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)
+
+
+def in_sight(number: float) -> str:
+    """Two decimals, or, where those would say 0 of what is none, as many as it takes: 0.33,
+    0.0003."""
+    return f"{number:.2f}" if abs(number) >= 0.005 or number == 0 else f"{number:.1g}"
 
 
 # The plots that several notebooks share. Each returns a Picture.
 
-def bars(labels: Sequence[str], values, *, alt: str, title: str = "", value_label: str = "probability",
-         show_values: str = ".2f", limit: float | None = None) -> Picture:
+def bars(
+    labels: Sequence[str],
+    values,
+    *,
+    alt: str,
+    title: str = "",
+    value_label: str = "probability",
+    show_values: str | Callable = ".2f",
+    limit: float | None = None,
+) -> Picture:
     """Horizontal bars, one a label, from top to bottom, with the number at the end of each.
 
-    `values` is one number a label, or a dict of name -> such numbers, drawn side by side, each with a hatch of its own.
+    `values` is one number a label, or a dict of name -> such numbers, drawn side by side, each
+    with a hatch of its own. `show_values` is a number format, or a function that writes a number.
     `limit` fixes the end of the axis, so that a picture that moves with a slider keeps its scale.
     """
     series = values if isinstance(values, Mapping) else {"": values}
@@ -187,33 +219,65 @@ def bars(labels: Sequence[str], values, *, alt: str, title: str = "", value_labe
     figure, axes = new_figure(8, max(2.2, 1.0 + len(labels) * max(0.32, 0.28 * len(series))))
     for i, (name, numbers) in enumerate(series.items()):
         if numbers.shape != (len(labels),):
-            raise ValueError(f"values must be one number for each of the {len(labels)} labels, not {numbers.shape}")
+            raise ValueError(
+                f"values must be one number for each of the {len(labels)} labels, not "
+                f"{numbers.shape}"
+            )
         places = np.arange(len(labels)) - 0.4 + thickness * (i + 0.5)
-        drawn = axes.barh(places, numbers, thickness * 0.9, label=name, color=PALETTE[i], hatch=HATCHES[i],
-                          edgecolor="white")
-        axes.bar_label(drawn, fmt=f"{{:{show_values}}}", padding=4, fontsize=SMALLEST_FONT)
+        drawn = axes.barh(
+            places,
+            numbers,
+            thickness * 0.9,
+            label=name,
+            color=PALETTE[i],
+            hatch=HATCHES[i],
+            edgecolor="white",
+        )
+        axes.bar_label(
+            drawn,
+            fmt=show_values if callable(show_values) else f"{{:{show_values}}}",
+            padding=4,
+            fontsize=SMALLEST_FONT,
+        )
     _tick_labels(axes.yaxis, labels)
-    axes.set(title=title, xlabel=value_label, xlim=(min(0, *(n.min() for n in series.values())), limit))
+    axes.set(
+        title=title, xlabel=value_label, xlim=(min(0, *(n.min() for n in series.values())), limit)
+    )
     axes.margins(x=0.12)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(False, axis="y")
-    axes.locator_params(axis="x", nbins=5)              # a few ticks: each costs time while a slider is dragged
+    axes.locator_params(axis="x", nbins=5)  # a few ticks: each costs time while a slider is dragged
     if len(series) > 1:
         axes.legend(loc="best")
     return Picture(figure, alt)
 
 
-def heat_map(matrix, row_labels: Sequence[str], column_labels: Sequence[str], *, alt: str, title: str = "",
-             row_label: str = "", column_label: str = "", value_label: str = "", low: float | None = None,
-             high: float | None = None, show_values: str | None = None) -> Picture:
-    """A matrix (rows, columns) as coloured cells with a scale beside it; cells that are NaN (hidden) are hatched.
+def heat_map(
+    matrix,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    *,
+    alt: str,
+    title: str = "",
+    row_label: str = "",
+    column_label: str = "",
+    value_label: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    show_values: str | None = None,
+) -> Picture:
+    """A matrix (rows, columns) as coloured cells with a scale beside it; cells that are NaN
+    (hidden) are hatched.
 
-    `show_values` is a number format such as ".2f": where the cells are large enough, the numbers stand in them.
+    `show_values` is a number format such as ".2f": where the cells are large enough, the numbers
+    stand in them.
     """
     matrix = _array(matrix)
     rows, columns = len(row_labels), len(column_labels)
     if matrix.shape != (rows, columns):
-        raise ValueError(f"matrix must be ({rows}, {columns}), as the labels are, not {matrix.shape}")
+        raise ValueError(
+            f"matrix must be ({rows}, {columns}), as the labels are, not {matrix.shape}"
+        )
     cell = min(0.7, max(0.25, 5.5 / max(rows, columns)))    # inches
     figure, axes = new_figure(max(5, columns * cell + 2.8), max(3, rows * cell + 1.6))
     figure.set_layout_engine("compressed")                  # the scale as tall as the map
@@ -230,19 +294,29 @@ def heat_map(matrix, row_labels: Sequence[str], column_labels: Sequence[str], *,
     if show_values and cell >= 0.5:
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
-                dark = image.norm(value) < 0.43             # where white stands out more from viridis than black
-                axes.text(column, row, f"{value:{show_values}}", ha="center", va="center", fontsize=SMALLEST_FONT,
-                          color="white" if dark else "black")
+                dark = (
+                    image.norm(value) < 0.43
+                )  # where white stands out more from viridis than black
+                axes.text(
+                    column,
+                    row,
+                    f"{value:{show_values}}",
+                    ha="center",
+                    va="center",
+                    fontsize=SMALLEST_FONT,
+                    color="white" if dark else "black",
+                )
     return Picture(figure, alt)
 
 
 def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, title: str = "",
           levels: Mapping[str, float] | None = None, log_x: bool = False, log_y: bool = False,
           markers: bool | None = None) -> Picture:
-    """Curves: `series` is name -> (x values, y values); each has a colour, a dash and a marker of its own.
+    """Curves: `series` is name -> (x values, y values); each has a colour, a dash and a marker of
+    its own.
 
-    `levels` is name -> a height at which a thin dotted line runs across, to compare with. Markers are drawn on curves
-    of up to 30 points, unless `markers` says otherwise.
+    `levels` is name -> a height at which a thin dotted line runs across, to compare with. Markers
+    are drawn on curves of up to 30 points, unless `markers` says otherwise.
     """
     figure, axes = new_figure(8, 4)
     for i, (name, (x, y)) in enumerate(series.items()):
@@ -252,37 +326,59 @@ def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, 
                   marker=MARKERS[i % 7] if marked else None)
     for name, height in (levels or {}).items():
         axes.axhline(height, color="#555555", linewidth=1.5, linestyle=":")
-        axes.annotate(drawable(name), (0.99, height), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
-                      textcoords="offset points", fontsize=SMALLEST_FONT, color="#333333",
-                      path_effects=[withStroke(linewidth=4, foreground="white")])            # readable where a curve crosses
+        axes.annotate(
+            drawable(name),
+            (0.99, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            ha="right",
+            textcoords="offset points",
+            fontsize=SMALLEST_FONT,
+            color="#333333",
+            path_effects=[withStroke(linewidth=4, foreground="white")],
+        )  # readable where a curve crosses
     axes.set(title=title, xlabel=x_label, ylabel=y_label, xscale="log" if log_x else "linear",
              yscale="log" if log_y else "linear")
-    axes.minorticks_off()                                   # on a logarithmic axis, a hundred take longer than all the rest
+    axes.minorticks_off()           # on a logarithmic axis, a hundred take longer than all the rest
     if len(series) > 1:
         axes.legend()
     return Picture(figure, alt)
 
 
-REFERENCE_LOSS = 1.333      # nats per byte on the held-out tenth of the Austen text, of the reference's run of 16,384 steps
+REFERENCE_LOSS = 1.333  # nats per byte on the held-out tenth of the Austen text, after 16,384 steps
 REFERENCE_LABEL = f"the reference's run on Austen, {REFERENCE_LOSS}"
 
 
 def smoothed(values: Sequence[float], share: float = 0.9) -> list[float]:
-    """A running average in which each value counts `share` of the one after it: batches differ, and their losses jump."""
+    """A running average in which each value counts `share` of the one after it: batches differ,
+    and losses jump."""
     average, weight, result = 0.0, 0.0, []
     for value in values:
         average, weight = share * average + (1 - share) * value, share * weight + 1 - share
-        result.append(average / weight)             # so that the first ones are not pulled towards 0
+        result.append(average / weight)            # so that the first ones are not pulled towards 0
     return result
 
 
+def in_words(first: float, last: float) -> str:
+    """What became of a loss: "falls from 4.10 to 1.52", or rises, or stays. As far as the two
+    decimals can tell."""
+    before, after = f"{first:.2f}", f"{last:.2f}"
+    if before == after:
+        return f"stays at {before}"
+    if not (np.isfinite(first) and np.isfinite(last)):
+        return f"goes from {before} to {after}"
+    return f"{'falls' if last < first else 'rises'} from {before} to {after}"
+
+
 def loss_curve(history) -> Picture:
-    """How training went, from a `History`: the smoothed training loss, and the held-out loss where it was measured."""
+    """How training went, from a `History`: the smoothed training loss, and the held-out loss where
+    it was measured."""
     if not history.steps:
         raise ValueError("history must hold at least one step")
     training = smoothed(history.train_loss)
     series = {"training (smoothed)": (history.steps, training)}
-    alt = f"The training loss falls from {training[0]:.2f} to {training[-1]:.2f} nats per byte in {history.steps[-1]} steps."
+    course = in_words(training[0], training[-1])
+    alt = f"The training loss {course} nats per byte in {history.steps[-1]} steps."
     if history.val_steps:
         series["held out"] = (history.val_steps, history.val_loss)
         alt += f" On held-out text it ends at {history.val_loss[-1]:.2f}."

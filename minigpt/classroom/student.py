@@ -1,45 +1,56 @@
-"""The students' copies of the notebooks: solutions cut out, everything else as it was.
+"""The students' copies of the notebooks: solutions cut, outputs cleared, notes for the teacher left out.
 
-    python -m minigpt.classroom.student            # notebooks/*.ipynb -> student/*.ipynb
+    python -m minigpt.classroom.student            # writes student/*.ipynb; another folder: name it
 
-nbgrader's ClearSolutions cuts what stands between `### BEGIN SOLUTION` and `### END SOLUTION`. The cell is unfolded,
-its outputs are cleared, and it is tagged `raises-exception`, so that "run all" goes on after the check has said what is
-missing. The same goes for the later cells that use what the student is to write, such as those that compare it with the
-package: `dependents` finds them by the names that they use.
+What stands between `### BEGIN SOLUTION` and `### END SOLUTION` becomes a stub. Its cell is unfolded and tagged
+`raises-exception`, so that "run all" goes on after the check has said what is missing. The same goes for the later cells
+that use what the student is to write, such as those that compare it with the package: `dependents` finds them by the
+names that they use. A cell "skipped it?" (tagged `skipped`) sets such a name to the package's, and ends that.
 
-A copy that is there already is never written over: a student may have worked in it.
+A copy that a student has worked in is never written over.
 """
 
 import ast
+import functools
+import re
 import sys
-from pathlib import Path
 
-import nbformat
+from minigpt.classroom import editions
 
-ROOT = Path(__file__).parents[2]
 BEGIN = "### BEGIN SOLUTION"
+SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION[ \t]*\n(?:.*\n)*?[ \t]*### END SOLUTION[ \t]*$", re.M)
+STUB = r"\1# YOUR CODE HERE" "\n" r"\1raise NotImplementedError()"
+NOTE = re.compile(r"^> \*\*(?:Ask the class|For the teacher)\b.*(?:\n>.*)*\n*", re.M)     # a whole block quote
 MAY_FAIL = "raises-exception"               # Jupyter's own tag: an error in such a cell doesn't stop the ones after it
 
 
 def student_copy(notebook):
-    """A copy of `notebook` with its solutions cut to stubs that raise NotImplementedError."""
-    from nbgrader.preprocessors import ClearSolutions  # nothing else needs it
-
-    after = dependents(notebook)
-    notebook = nbformat.from_dict(notebook)
-    exercises = {cell.id for cell in notebook.cells if is_exercise(cell)}
-    notebook, _ = ClearSolutions(enforce_metadata=False).preprocess(notebook, {})
-    for cell in notebook.cells:
-        if cell.id in exercises:
-            cell.outputs, cell.execution_count = [], None
+    """A copy of `notebook` for a student. Raises ValueError, which names the cell, for a solution without an end."""
+    copy = editions.without_outputs(notebook)
+    unsolved = dependents(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            cell.source = NOTE.sub("", cell.source).rstrip()
+        elif is_exercise(cell):
+            cell.source = cut(cell.source, cell.id)
             cell.metadata.get("jupyter", {}).pop("source_hidden", None)
-        if cell.id in exercises | after:
+            unsolved.add(cell.id)
+        if cell.id in unsolved:
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), MAY_FAIL]
-    return notebook
+    copy.cells = [cell for cell in copy.cells if cell.source or cell.cell_type == "code"]
+    return copy
 
 
 def is_exercise(cell) -> bool:
     return cell.cell_type == "code" and BEGIN in cell.source
+
+
+def cut(source: str, cell_id: str) -> str:
+    """The code of an exercise with a stub in place of each solution."""
+    source = SOLUTION.sub(STUB, source)
+    if "SOLUTION" in source:
+        raise ValueError(f"the cell {cell_id} has a BEGIN SOLUTION or an END SOLUTION without the other")
+    return source
 
 
 def dependents(notebook) -> set[str]:
@@ -78,32 +89,16 @@ def names(source: str) -> tuple[set[str], set[str]]:
     return used, assigned
 
 
-def write_copies(source: Path, target: Path) -> list[str]:
-    """Writes the copy of each notebook in `source` into `target`, and returns a line about each."""
-    target.mkdir(parents=True, exist_ok=True)
-    told = []
-    for path in sorted(source.glob("*.ipynb")):
-        text = nbformat.writes(student_copy(nbformat.read(path, as_version=4))) + "\n"
-        copy = target / path.name
-        if not copy.exists():
-            copy.write_text(text, encoding="utf-8", newline="\n")
-            told.append(f"{copy.name}: written")
-        elif copy.read_text(encoding="utf-8") == text:
-            told.append(f"{copy.name}: up to date")
-        else:
-            told.append(f"{copy.name}: left as it is, for somebody may have worked in it. "
-                        "Rename it to get a fresh copy.")
-    return told
+def renewed(there, fresh):
+    """A student's copy as it is once anybody has worked in it, run it or changed it; until then a fresh one."""
+    return fresh if editions.as_written(there) and not editions.has_run(there) else there
+
+
+write_copies = functools.partial(editions.write_copies, student_copy, renewed)      # (source, target) -> what to say
 
 
 def main() -> int:
-    try:
-        print("\n".join(write_copies(ROOT / "notebooks", ROOT / "student")))
-    except ImportError as error:
-        print(f"the students' copies need nbgrader ({error}): python3 run.py student installs it", file=sys.stderr)
-        return 1
-    print(f"The students' copies are in {ROOT / 'student'}.")
-    return 0
+    return editions.main(write_copies, "student", "The students' copies")
 
 
 if __name__ == "__main__":

@@ -290,24 +290,32 @@ class Cell:
         """What the output says to a reader."""
         return "\n".join(self.output.locator(".jp-OutputArea-output").all_inner_texts())
 
+    def before(self) -> str:
+        """What the stylesheet puts before the card, such as that its kernel is gone."""
+        return self.output.locator(".minigpt").first.evaluate("card => getComputedStyle(card, '::before').content")
+
     def alt_texts(self) -> list[str]:
-        return [image.get_attribute("alt") for image in self.output.locator("img").all()]
+        """What a screen reader says of each picture: of images, and of tables and drawings that are one."""
+        return self.output.locator("img, [role=img]").evaluate_all(
+            "pictures => pictures.map(picture => picture.getAttribute('alt') ?? picture.getAttribute('aria-label'))")
 
     def pictures(self) -> list[str]:
-        """The images' addresses: two are equal where their pixels are."""
-        return [image.get_attribute("src") for image in self.output.locator("img").all()]
+        """The pictures as the page holds them: two are equal where they look the same."""
+        return self.output.locator("img, [role=img]").evaluate_all("pictures => pictures.map(picture => picture.outerHTML)")
+
+    def slider(self, label: str) -> "Slider":
+        return Slider(self.page, self.output.get_by_role("slider", name=label, exact=True).first)
+
+    def box(self, label: str = ""):
+        """The text box or area with that label (or the first one): `.fill("words")`, `.press("Enter")`."""
+        boxes = self.output.locator(".minigpt-text-box input, textarea")
+        if label:
+            boxes = boxes.and_(self.output.get_by_label(label, exact=True))
+        return boxes.first
 
     def labelled(self, kind: str, label: str):
         name = self.page.locator(".widget-label", has_text=re.compile(f"^\\s*{re.escape(label)}\\s*$"))
         return self.output.locator(kind, has=name).first
-
-    def slider(self, label: str) -> "Slider":
-        return Slider(self.page, self.labelled(".widget-slider", label))
-
-    def box(self, label: str = ""):
-        """The text box or area with that label (or the first one): `.fill("words")`, `.press("Enter")`."""
-        area = self.labelled(".widget-text, .widget-textarea", label) if label else self.output
-        return area.locator("input[type=text], textarea").first
 
     def chooser(self, label: str):
         """The drop-down list with that label: `.select_option("words")`."""
@@ -329,9 +337,11 @@ class Cell:
 
 
 class Slider:
-    def __init__(self, page, locator):
-        self.page, self.locator = page, locator
-        self.handle = locator.locator(".noUi-handle").first
+    """A slider and the number beside it. `handle` has the focus when it is moved by keys."""
+
+    def __init__(self, page, handle):
+        self.page, self.handle = page, handle
+        self.number = handle.locator("xpath=ancestor::*[contains(@class, 'minigpt-slider')]").locator("> :last-child")
 
     def press(self, key: str = "ArrowRight", times: int = 1) -> None:
         """Presses a key (ArrowRight, ArrowLeft, Home, End, …) on the handle."""
@@ -341,13 +351,19 @@ class Slider:
     def drag(self, to: float, stops: int = 10, release: bool = True) -> None:
         """Drags the handle with the mouse to a fraction (0 to 1) of the track, by way of `stops` places."""
         self.handle.scroll_into_view_if_needed()
-        track, handle = self.locator.locator(".noUi-base").bounding_box(), self.handle.bounding_box()
-        y = handle["y"] + handle["height"] / 2
-        self.page.mouse.move(handle["x"] + handle["width"] / 2, y)
+        track = self.handle.bounding_box()
+        share = self.handle.evaluate("it => (it.value - it.min) / (it.max - it.min)")
+        y, thumb = track["y"] + track["height"] / 2, 16
+        self.page.mouse.move(track["x"] + thumb / 2 + share * (track["width"] - thumb), y)
         self.page.mouse.down()
         self.page.mouse.move(track["x"] + to * track["width"], y, steps=stops)
         if release:
             self.page.mouse.up()
 
+    def type(self, number: str) -> None:
+        """Types into the number beside the slider, and Enter."""
+        self.number.fill(number)
+        self.number.press("Enter")
+
     def readout(self) -> str:
-        return self.locator.locator(".widget-readout").inner_text()
+        return self.number.evaluate("it => it.value")

@@ -55,7 +55,7 @@ def follow_the_bars(notebook):
 
 def write(notebook):
     cell = notebook.cell("talk")
-    log = cell.output.locator('[role="log"]')
+    log = cell.output.locator(".minigpt-written")
     cell.box("prompt").fill("<b>é🙂")
     before = log.inner_text()
     cell.slider("new tokens").press("End")
@@ -78,7 +78,7 @@ def write(notebook):
     assert log.count() == 1
 
     cell.box("prompt").fill("")
-    cell.button("Write").click()
+    cell.box("prompt").press("Enter")
     expected = notebook.python("gpt.generate('', 10, temperature=0, seed=1)")
     notebook.until(lambda: repr(log.text_content()) == expected, "an empty prompt is answered")
 
@@ -91,6 +91,8 @@ def write(notebook):
 
 def follow_the_heads(notebook):
     cell = notebook.cell("attention")
+    cell.slider("layer").press("Home")
+    cell.slider("head").press("Home")
     cell.slider("head").press("ArrowRight")
     notebook.until(lambda: "layer 1, head 2" in cell.alt_texts()[0], "the picture follows the head")
     before = cell.pictures()

@@ -36,6 +36,8 @@ def test_attention_runs_and_answers(lab):
     heads = notebook.cell("sentence-explore")
     heads.box("text").fill("the same the same")
     notebook.until(lambda: "␣same" in heads.alt_texts()[0], "the map follows the typing")
+    heads.slider("layer").press("Home")
+    heads.slider("head").press("Home")
     heads.slider("head").press("ArrowRight")
     notebook.until(lambda: "layer 1, head 2" in heads.alt_texts()[0], "the map follows the head picker")
     heads.slider("layer").press("End")

@@ -7,8 +7,8 @@ def test_bugs_show_themselves_and_questions_answer(lab):
     notebook.screenshot("05_bug_hunt", whole=True)
 
     # Each kind of crash is caught, and said in words.
-    said = {"bug-1-code": "KeyError: 'é'", "bug-2-experiment": "ValueError: ids must fit the context of 8 tokens",
-            "bug-3-experiment": "'nan', 'nan', 'nan'", **{f"bug-{number}-solution": "✓" for number in range(1, 13)}}
+    said = {"bug-1-code": "KeyError: 'é'", "bug-2-code": "IndexError: list index out of range",
+            "bug-3-experiment": "['nan', 'nan']", **{f"bug-{number}-solution": "✓" for number in range(1, 13)}}
     notebook.until(lambda: all(words in notebook.cell(cell_id).text() for cell_id, words in said.items()), f"all say {said}")
 
     question = notebook.cell("bug-1-predict")
@@ -19,7 +19,7 @@ def test_bugs_show_themselves_and_questions_answer(lab):
     notebook.until(lambda: "Yes" in question.text() and "has no number" in question.text(), "the right choice is confirmed")
     question.screenshot("05_bug_hunt_question")
 
-    typed = notebook.cell("bug-9-predict")
+    typed = notebook.cell("bug-5-predict")
     typed.box().fill("3")
     typed.box().press("Enter")
     notebook.until(lambda: "about to see" in typed.text(), "a wrong number is told why it tempts")
@@ -27,13 +27,13 @@ def test_bugs_show_themselves_and_questions_answer(lab):
     typed.button("Answer").click()
     notebook.until(lambda: "have the same gradient" in typed.text(), "the right number is confirmed")
 
-    hint = notebook.cell("bug-5-hints")
-    assert not hint.output.get_by_text("Which comes first").is_visible()
+    hint = notebook.cell("bug-10-hints")
+    assert not hint.output.get_by_text("What must each row").is_visible()
     hint.output.get_by_text("Hint 1 of 3").click()
-    notebook.until(lambda: hint.output.get_by_text("Which comes first").is_visible(), "the first hint is open")
-    assert not hint.output.get_by_text("Which score gets").is_visible(), "the second hint waits"
+    notebook.until(lambda: hint.output.get_by_text("What must each row").is_visible(), "the first hint is open")
+    assert not hint.output.get_by_text("Position 0 sees only itself").is_visible(), "the second hint waits"
     hint.output.get_by_text("Hint 2 of 3").click()
-    notebook.until(lambda: hint.output.get_by_text("Which score gets").is_visible(), "the second hint is open")
+    notebook.until(lambda: hint.output.get_by_text("Position 0 sees only itself").is_visible(), "the second hint is open")
 
     told = notebook.cell("your-predictions")
     told.run()

@@ -24,7 +24,7 @@ def test_the_real_model_runs_and_answers(lab):
 
 def talk_with_it(notebook):
     cell = notebook.cell("chat-panel")
-    log = cell.output.locator('[role="log"]')
+    log = cell.output.locator('[aria-label="the conversation"]')
     notebook.until(lambda: "The capital of France is Paris." in log.inner_text(), "the first answer is there")
     cell.slider("longest answer").press("Home")
     cell.box("you").fill(HOSTILE)

@@ -17,7 +17,7 @@ def test_widgets_survive_people(lab):
 
 def drag_while_it_writes(notebook):
     talk, bars = notebook.cell("talk"), notebook.cell("next-token")
-    log = talk.output.locator('[role="log"]')
+    log = talk.output.locator(".minigpt-written")
     talk.box("prompt").fill("She was")
     talk.slider("new tokens").press("End")
     expected = notebook.python("'She was' + gpt.generate('She was', 400, temperature=0.8, seed=1)")
@@ -34,7 +34,7 @@ def drag_while_it_writes(notebook):
 
 def press_again_and_again(notebook):
     cell = notebook.cell("talk")
-    log = cell.output.locator('[role="log"]')
+    log = cell.output.locator(".minigpt-written")
     for _ in range(20):
         cell.button("Write").click()
     cell.slider("new tokens").press("Home")
@@ -47,7 +47,7 @@ def press_again_and_again(notebook):
 
 def paste_a_book(notebook):
     cell = notebook.cell("talk")
-    log = cell.output.locator('[role="log"]')
+    log = cell.output.locator(".minigpt-written")
     cell.box("prompt").fill("book " * 19_999 + "end.\u202e")
     cell.button("Write").click()
     notebook.until(lambda: "end.\u202e" in log.text_content() and not log.text_content().endswith("\u202e"),
@@ -80,5 +80,5 @@ def restart_the_kernel(notebook):
     cell.box("prompt").fill("She was")
     cell.button("Write").click()
     expected = notebook.python("'She was' + gpt.generate('She was', 10, temperature=0.8, seed=1)")
-    log = cell.output.locator('[role="log"]')
+    log = cell.output.locator(".minigpt-written")
     notebook.until(lambda: log.count() == 1 and repr(log.text_content()) == expected, "after a restart it writes again")

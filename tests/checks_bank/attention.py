@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from checks_bank.register import right, wrong
+from minigpt import attention, causal_mask
 from minigpt.classroom.checks import (
     check_attention,
     check_average,
@@ -14,7 +15,6 @@ from minigpt.classroom.checks import (
     check_multi_head,
     check_split_heads,
 )
-from minigpt.self_attention import attention, causal_mask
 
 # -------------------------------------------------------------------------------------------------------------- average
 

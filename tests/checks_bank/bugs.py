@@ -169,6 +169,14 @@ def copied(path):
     loaded = GPT.load(path)
     model = GPTModel(loaded.model.config)
     model.load_state_dict(loaded.model.state_dict())
+    return GPT(loaded.tokenizer, model.eval())
+
+
+@wrong(check_load, "in training mode")
+def copied_for_training(path):
+    loaded = GPT.load(path)
+    model = GPTModel(loaded.model.config)
+    model.load_state_dict(loaded.model.state_dict())
     return GPT(loaded.tokenizer, model)
 
 
@@ -185,9 +193,9 @@ def size_in_the_code(path):
 
 
 @wrong(check_load, "Load all of them")
-def head_forgotten(path):
+def norm_forgotten(path):
     loaded = GPT.load(path)
-    torch.nn.init.normal_(loaded.model.head.weight)
+    torch.nn.init.normal_(loaded.model.norm.bias)
     return loaded
 
 

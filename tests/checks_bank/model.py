@@ -7,9 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from checks_bank.register import right, wrong
+from minigpt import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 from minigpt.classroom.checks import check_block, check_feed_forward, check_gpt, check_layer_norm
-from minigpt.model import FeedForward, GPTModel, TransformerBlock
-from minigpt.self_attention import MultiHeadAttention
 
 # ----------------------------------------------------------------------------------------------------------- layer norm
 
@@ -28,8 +27,8 @@ def by_hand(x, weight, bias):
 
 @right(check_layer_norm)
 def from_squares(x, weight, bias):
-    centred = x - x.mean(dim=2, keepdim=True)
-    return weight * centred * torch.rsqrt((centred * centred).mean(dim=2, keepdim=True) + 1e-5) + bias
+    centred = x - x.mean(dim=-1, keepdim=True)
+    return weight * centred * torch.rsqrt((centred * centred).mean(dim=-1, keepdim=True) + 1e-5) + bias
 
 
 @right(check_layer_norm)
@@ -77,43 +76,65 @@ _layer_norm("changes its input x in place", lambda x, w, b, m, v: x.sub_(m).div_
 right(check_feed_forward)(FeedForward)
 
 
-@right(check_feed_forward)
-class InSequence(nn.Sequential):
-    def __init__(self, d_model, d_ff):
-        super().__init__(nn.Linear(d_model, d_ff), nn.GELU(), nn.Linear(d_ff, d_model), nn.Dropout(0.1))
+class Linears(nn.Module):
+    """The two layers, to be used in one way or another."""
 
-
-@right(check_feed_forward)
-class WithoutBias(nn.Module):
     def __init__(self, d_model, d_ff):
         super().__init__()
-        self.down = nn.Linear(d_ff, d_model, bias=False)
-        self.up = nn.Linear(d_model, d_ff, bias=False)
-
-    def forward(self, x):
-        hidden = self.up(x)
-        return self.down(hidden * 0.5 * (1 + torch.erf(hidden / 2 ** 0.5)))
+        self.expand, self.contract = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
 
 
 @right(check_feed_forward)
-class WithTanh(nn.Module):
+class WithALayerForTheGelu(Linears):
     def __init__(self, d_model, d_ff):
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)])
+        super().__init__(d_model, d_ff)
+        self.gelu = nn.GELU()
 
     def forward(self, x):
-        return self.layers[1](F.gelu(self.layers[0](x), approximate="tanh"))
+        return self.contract(self.gelu(self.expand(x)))
 
 
 @right(check_feed_forward)
-class OfBareMatrices(nn.Module):
+class ByTheFormula(nn.Module):
     def __init__(self, d_model, d_ff):
         super().__init__()
-        self.w1, self.b1 = nn.Parameter(torch.randn(d_model, d_ff) / 3), nn.Parameter(torch.zeros(d_ff))
-        self.w2, self.b2 = nn.Parameter(torch.randn(d_ff, d_model) / 5), nn.Parameter(torch.zeros(d_model))
+        self.contract = nn.Linear(d_ff, d_model)
+        self.expand = nn.Linear(d_model, d_ff)
 
     def forward(self, x):
-        return F.gelu(x @ self.w1 + self.b1) @ self.w2 + self.b2
+        hidden = self.expand(x)
+        return self.contract(hidden * 0.5 * (1 + torch.erf(hidden / 2 ** 0.5)))
+
+
+@right(check_feed_forward)
+class ByFunctions(Linears):
+    def forward(self, x):
+        hidden = F.gelu(F.linear(x, self.expand.weight, self.expand.bias))
+        return F.linear(hidden, self.contract.weight, self.contract.bias)
+
+
+@right(check_feed_forward)
+class ByMatrices(Linears):
+    def forward(self, x):
+        hidden = F.gelu(x @ self.expand.weight.T + self.expand.bias)
+        return hidden @ self.contract.weight.T + self.contract.bias
+
+
+@right(check_feed_forward)
+class WithDropoutOfNothing(Linears):
+    def __init__(self, d_model, d_ff, dropout=0.0):
+        super().__init__(d_model, d_ff)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        return self.dropout(self.contract.forward(F.gelu(self.expand.forward(x))))
+
+
+@right(check_feed_forward)
+class FromTheNormalDistribution(Linears):
+    def forward(self, x):
+        hidden = self.expand(x)
+        return self.contract(hidden * torch.distributions.Normal(0.0, 1.0).cdf(hidden))
 
 
 def _feed_forward(phrase, formula):
@@ -218,23 +239,6 @@ class StepByStep(Parts):
 
 
 @right(check_block)
-class WithTorchsAttention(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.attention = nn.MultiheadAttention(config.d_model, config.n_heads, batch_first=True)
-        self.feed_forward = nn.Sequential(nn.Linear(config.d_model, config.d_ff), nn.GELU(),
-                                          nn.Linear(config.d_ff, config.d_model))
-        self.norm1, self.norm2 = nn.LayerNorm(config.d_model), nn.LayerNorm(config.d_model)
-
-    def forward(self, x):
-        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
-        normed = self.norm1(x)
-        out, _ = self.attention(normed, normed, normed, attn_mask=mask, need_weights=False)
-        x = x + out
-        return self.feed_forward(self.norm2(x)) + x
-
-
-@right(check_block)
 class WithoutAndWith(nn.Module):
     def __init__(self, config):
         super().__init__()
@@ -314,12 +318,24 @@ class OtherNames(nn.Module):
         return x + self.feed_forward(self.ln2(x))
 
 
-@wrong(check_block, "the future is visible")
-class WithoutMask(WithTorchsAttention):
+class AttentionWithoutMask(MultiHeadAttention):
     def forward(self, x):
-        normed = self.norm1(x)
-        x = x + self.attention(normed, normed, normed, need_weights=False)[0]
-        return x + self.feed_forward(self.norm2(x))
+        q, k, v = (part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
+        return self.projection(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+@wrong(check_block, "the future is visible")
+class WithoutMask(Plain):
+    def __init__(self, config):
+        super().__init__(config)
+        self.attention = AttentionWithoutMask(config.d_model, config.n_heads, config.dropout)
+
+
+@wrong(check_block, "has no attention.projection.bias")
+class WithTorchsAttention(Plain):
+    def __init__(self, config):
+        super().__init__(config)
+        self.attention = nn.MultiheadAttention(config.d_model, config.n_heads, batch_first=True)
 
 
 @wrong(check_block, "dropout is on outside training")
@@ -379,13 +395,13 @@ class WithWeights(ModelParts):
     def forward(self, ids):
         B, T = ids.shape
         x = self.token_embedding(ids)
-        x = F.dropout(x + self.position_embedding.weight[:T], 0.1, self.training)
+        x = x + self.position_embedding.weight[:T]
         for i in range(len(self.blocks)):
             x = self.blocks[i](x)
         return self.head(self.norm(x))
 
 
-@right(check_gpt)
+@wrong(check_gpt, "one and the same tensor")
 class Tied(ModelParts):
     def __init__(self, config):
         super().__init__(config)

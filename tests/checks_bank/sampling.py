@@ -32,7 +32,7 @@ def masking_logits(logits, temperature, top_k, top_p):
     return logits.softmax(-1)
 
 
-@right(check_next_token_probs)
+@wrong(check_next_token_probs, "let what top_k leaves sum to 1 again")
 def without_scaling_in_between(logits, temperature, top_k, top_p):
     if temperature == 0:
         return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1)

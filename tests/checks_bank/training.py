@@ -48,7 +48,7 @@ def with_numpy(ids, context_length, batch_size):
     return torch.tensor(ids.numpy()[places]), torch.tensor(ids.numpy()[places + 1])
 
 
-@right(check_batch)
+@wrong(check_batch, "stopped with TypeError")
 def of_a_list(ids, context_length, batch_size):
     starts = random.choices(range(len(ids) - context_length), k=batch_size)
     return (torch.tensor([ids[start:start + context_length] for start in starts]),
@@ -200,10 +200,15 @@ def by_gather(logits, targets):
 
 @right(check_cross_entropy)
 def by_logsumexp(logits, targets):
-    return (logits.logsumexp(-1) - logits[torch.arange(len(targets)), targets]).mean().item()
+    return (logits.logsumexp(-1) - logits[torch.arange(len(targets)), targets]).mean()
 
 
-@right(check_cross_entropy)
+@wrong(check_cross_entropy, "without `.item()`")
+def by_logsumexp_as_a_number(logits, targets):
+    return by_logsumexp(logits, targets).item()
+
+
+@wrong(check_cross_entropy, "not enough values to unpack")
 def for_batches(logits, targets):
     B, T, V = logits.shape
     return F.nll_loss(logits.log_softmax(-1).view(B * T, V), targets.view(B * T))
@@ -211,10 +216,10 @@ def for_batches(logits, targets):
 
 @right(check_cross_entropy)
 def by_loop(logits, targets):
-    total = 0.0
+    total = torch.tensor(0.0)
     for row, target in zip(logits, targets, strict=True):
         row = row - row.max()
-        total += math.log(float(row.exp().sum())) - float(row[target])
+        total = total + row.exp().sum().log() - row[target]
     return total / len(targets)
 
 
@@ -261,9 +266,9 @@ def as_one_expression(step, steps, warmup, peak, floor):
 @right(check_learning_rate)
 def by_tensor(step, steps, warmup, peak, floor):
     if step < warmup:
-        return torch.tensor(peak * (step + 1) / warmup)
-    angle = torch.tensor((step - warmup) / (steps - warmup - 1) * math.pi)
-    return torch.lerp(torch.tensor(floor), torch.tensor(peak), (angle.cos() + 1) / 2)
+        return torch.tensor(peak * (step + 1) / warmup, dtype=torch.float64)
+    angle = torch.tensor((step - warmup) / (steps - warmup - 1) * math.pi, dtype=torch.float64)
+    return floor + (peak - floor) * (angle.cos() + 1) / 2
 
 
 @right(check_learning_rate)
@@ -355,7 +360,7 @@ def whole_windows_and_a_rest(model, ids, n_bytes):
             total -= logs[torch.arange(len(logs)), ids[n + 1:]].sum()
     if training:
         model.train()
-    return total / n_bytes
+    return float(total) / n_bytes
 
 
 def _evaluate(model, ids, step, keep=lambda losses: losses):
@@ -387,7 +392,12 @@ def with_gradients(model, ids, n_bytes):
     total = sum(F.cross_entropy(model(ids[None, i:i + T + 1][:, :-1])[0], ids[i + 1:i + T + 1], reduction="sum")
                 for i in range(0, len(ids) - 1, T))
     model.train(training)
-    return total / n_bytes
+    return float(total) / n_bytes
+
+
+@wrong(check_evaluate, "a tensor")
+def as_a_tensor(model, ids, n_bytes):
+    return torch.tensor(window_by_window(model, ids, n_bytes))
 
 
 @wrong(check_evaluate, "goes in eval mode")

@@ -5,11 +5,17 @@
 
 import ast
 import re
+import textwrap
+from collections import defaultdict
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
+from minigpt.classroom.student import dependents, is_exercise
+
 ROOT = Path(__file__).parents[2]
+WIDEST = 88             # columns of code
+LONGEST_SOURCE = 25     # lines, the docstring left out
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KINDS = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}     # nothing that a browser executes
 TITLE = re.compile(r"^(#{1,6}) +(.+?) *$", re.M)
@@ -172,6 +178,35 @@ def most_cells_are_short(notebook) -> list[str]:
     return [f"{share:.0%} of the code cells are longer than 12 lines: {long}"] if share > 0.15 else []
 
 
+def code_fits_the_screen(notebook) -> list[str]:
+    """At 1280 pixels JupyterLab shows 88 columns of code; more is cut off, and scrolls the page."""
+    return [f"{cell.id}: {len(line)} columns: {line}" for cell in code_cells(notebook)
+            for line in cell.source.splitlines() if len(line) > WIDEST]
+
+
+def shown_source_is_short(notebook) -> list[str]:
+    """What `show_source` shows fits a screen, so that the machine is seen and not what stands around it."""
+    complaints = []
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            code = re.search(r"^(`{3,})python\n(.*?)^\1", text_of(output.get("data", {}).get("text/markdown", "")),
+                             re.M | re.S)
+            lines = without_docstring(code.group(2)) if code else []
+            if len(lines) > LONGEST_SOURCE:
+                complaints.append(f"{cell.id} shows {len(lines)} lines of code")
+    return complaints
+
+
+def without_docstring(source: str) -> list[str]:
+    """The lines of a function or class, without its own docstring."""
+    lines = textwrap.dedent(source).splitlines()
+    first = ast.parse("\n".join(lines)).body[0]
+    if ast.get_docstring(first) is not None:
+        docstring = first.body[0]
+        del lines[docstring.lineno - 1:docstring.end_lineno]
+    return lines
+
+
 def it_opens_and_closes_as_the_others(notebook) -> list[str]:
     texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     first_code = notebook.cells.index(code_cells(notebook)[0])
@@ -221,6 +256,77 @@ def exercises_are_complete(notebook) -> list[str]:
     return complaints
 
 
+def agreement_cells_say_where_to_look(notebook) -> list[str]:
+    """A student whose answer differs reads a sentence, and neither a bare AssertionError nor torch's forty lines."""
+    complaints = []
+    for cell in code_cells(notebook):
+        for node in ast.walk(parse(cell)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("assert_close"):
+                complaints.append(f"{cell.id}: assert_close, which says nothing to a student")
+            if isinstance(node, ast.Assert) and node.msg is None and "agree" in cell.id and uses_an_answer(node):
+                complaints.append(f"{cell.id}: an assert that does not say where to look")
+    return complaints
+
+
+def uses_an_answer(node) -> bool:
+    """Whether the code names something that a student wrote."""
+    return any(isinstance(one, ast.Name) and one.id.lower().startswith("my") for one in ast.walk(node))
+
+
+def a_name_means_one_thing(notebook) -> list[str]:
+    """Nothing is assigned in two cells: who runs an earlier cell again would make a later one quietly wrong.
+
+    A loop's own variable may come again, and so may a name in the cell that stands in for an exercise.
+    """
+    found = defaultdict(list)
+    for cell in code_cells(notebook):
+        if "skipped" not in cell.metadata.get("tags", []):
+            for name in assigned(parse(cell)) - {"_"}:
+                found[name].append(cell.id)
+    return [f"{name} is assigned in {', '.join(ids)}" for name, ids in sorted(found.items()) if len(ids) > 1]
+
+
+def assigned(tree) -> set[str]:
+    """The names that code sets for the cells after it, but for loops' variables and imports."""
+    found, inside = set(), list(tree.body)
+    while inside:
+        node = inside.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)                                # what is set in its body stays there
+        elif isinstance(node, ast.For):
+            inside.extend(node.body)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif not isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            inside.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def questions_stand_in_their_file(notebook) -> list[str]:
+    """A cell that asks or hints says only which: neither folded nor exported does it show the answer."""
+    return [f"{cell.id}: more than a name" for cell in code_cells(notebook)
+            if re.match(r"(predict|hints)\(", cell.source)
+            and not re.fullmatch(r"(predict|hints)\(\"[^\"\n]+/[^\"\n]+\"\)", cell.source)]
+
+
+def a_skipped_cell_stands_in_for_an_exercise(notebook) -> list[str]:
+    complaints = []
+    for i, cell in enumerate(notebook.cells):
+        if "skipped" in cell.metadata.get("tags", []):
+            before = set().union(*(assigned(parse(c)) for c in notebook.cells[:i] if is_exercise(c)))
+            for statement in parse(cell).body:
+                name = re.match(r"if not passed\('(\w+)'\):", ast.unparse(statement))
+                if name is None or name.group(1) not in before:
+                    complaints.append(f"{cell.id}: {ast.unparse(statement).splitlines()[0]}")
+            if not cell.source.startswith("# Skipped") or not cell.metadata.get("jupyter", {}).get("source_hidden"):
+                complaints.append(f"{cell.id}: not folded under a first line that says what it is for")
+    return complaints
+
+
+def who_skips_an_exercise_can_go_on(notebook) -> list[str]:
+    return [f"{one} needs an exercise, and no 'skipped' cell stands before it" for one in sorted(dependents(notebook))]
+
+
 def exercises(notebook) -> list[str]:
     return [cell.id for cell in code_cells(notebook) if "### BEGIN SOLUTION" in cell.source]
 
@@ -252,7 +358,9 @@ def nothing_is_pasted_from_the_package(notebook) -> list[str]:
             and body_of(node) and body_of(node) in finished_code().get(node.name, ())]
 
 
-RULES = (it_was_run_in_order, no_cell_ended_in_an_error, widgets_left_no_state, outputs_hold_nothing_that_runs,
+RULES = (code_fits_the_screen, shown_source_is_short, agreement_cells_say_where_to_look, a_name_means_one_thing,
+         questions_stand_in_their_file, a_skipped_cell_stands_in_for_an_exercise, who_skips_an_exercise_can_go_on,
+         it_was_run_in_order, no_cell_ended_in_an_error, widgets_left_no_state, outputs_hold_nothing_that_runs,
          nothing_is_fetched, no_path_of_a_machine, ids_are_words_and_unique, headings_nest, pictures_have_words,
          most_cells_are_short, it_opens_and_closes_as_the_others, nearly_all_outputs_are_compared,
          exercises_are_complete, nothing_is_pasted_from_the_package)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -46,6 +47,17 @@ def test_it_has_at_least_four_exercises(notebook, path):
     assert path.stem == "00_play" or len(rules.exercises(notebook)) >= 4
 
 
+def test_its_card_and_the_readme_name_the_same_minutes(notebook, path):
+    """One student alone needs them; what stands in the headings is a part of them."""
+    card = re.search(r"\*\*Minutes\*\* (\d+(?: to \d+)?) for one person", notebook.cells[0].source).group(1)
+    row = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+               if line.startswith(f"| [{path.stem}]"))
+    assert row.split("|")[3].strip() == card
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = sum(int(n) for n in re.findall(r"^#{2,4} .*?(\d+) minutes?\b", text, re.M))
+    assert headings <= int(card.split()[-1])
+
+
 def test_it_stays_small_enough_to_review(path):
     assert path.stat().st_size < 2_500_000
 
@@ -58,7 +70,15 @@ SOLUTION = """def my_add(a, b):
     ### END SOLUTION
 
 check_add(my_add)"""
+SKIPPED = """# Skipped it? Run this cell, and go on with the package's.
+if not passed("my_add"):
+    my_add = add"""
 PICTURE = '<img alt="one bar" src="data:image/png;base64,aaaa">'
+
+
+def shown(lines: int) -> str:
+    body = "    a = 1\n" * (lines - 1)
+    return f'**add.py**\n\n```python\ndef add():\n    """Adds."""\n{body}```'
 
 
 def good():
@@ -68,7 +88,10 @@ def good():
         ("picture", new_code_cell("show()", outputs=[new_output("display_data", {"text/html": PICTURE})])),
         ("turn", new_markdown_cell("## Your turn · 5 minutes · ●●○\n\nSee [above](#Title), [tests](test_notebook_files.py).")),
         ("add-solution", new_code_cell(SOLUTION, metadata={"jupyter": {"source_hidden": True}})),
-        ("add-hints", new_code_cell("hints('add', 'plus')")),
+        ("add-hints", new_code_cell('hints("small/add")')),
+        ("add-skipped", new_code_cell(SKIPPED, metadata={"jupyter": {"source_hidden": True}, "tags": ["skipped"]})),
+        ("add-agree", new_code_cell('assert my_add(1, 1) == 2, "look at the sign"')),
+        ("source", new_code_cell("show_source(add)", outputs=[new_output("display_data", {"text/markdown": shown(5)})])),
         ("time", new_code_cell("print(seconds)", metadata={"tags": ["nbval-ignore-output"]})),
         ("band", new_code_cell("assert 0 < seconds < 9")),
         *[(f"more-{'abcd'[i]}", new_code_cell(f"print({i})")) for i in range(4)],
@@ -119,6 +142,16 @@ BREAKS = [
     ("pictures_have_words", show("aaaa", "image/png")),
     ("pictures_have_words", put("turn", "source", "## A\n![](picture.png)")),
     ("most_cells_are_short", lambda notebook: [c.update(source="a\n" * 13) for c in notebook.cells[-4:-1]]),
+    ("code_fits_the_screen", put("band", "source", f"assert {'0 + ' * 25}seconds")),
+    ("shown_source_is_short", lambda notebook: put("source", "outputs", [
+        new_output("display_data", {"text/markdown": shown(40)})])(notebook)),
+    ("agreement_cells_say_where_to_look", put("add-agree", "source", "assert my_add(1, 1) == 2")),
+    ("agreement_cells_say_where_to_look", put("band", "source", "assert_close(seconds, 3)\nassert seconds")),
+    ("a_name_means_one_thing", lambda notebook: [put(one, "source", "total = 1")(notebook) for one in ("more-a", "more-b")]),
+    ("questions_stand_in_their_file", put("add-hints", "source", "hints('add', 'plus')")),
+    ("a_skipped_cell_stands_in_for_an_exercise", put("add-skipped", "source", SKIPPED.replace("my_add", "my_sum"))),
+    ("a_skipped_cell_stands_in_for_an_exercise", put("add-skipped", "metadata", {"tags": ["skipped"]})),
+    ("who_skips_an_exercise_can_go_on", lambda notebook: notebook.cells.remove(cell(notebook, "add-skipped"))),
     ("it_opens_and_closes_as_the_others", put("opening", "source", "# Title\n\nYou will be able to add. You need it.")),
     ("it_opens_and_closes_as_the_others", put("recap", "source", "## Recap")),
     ("nearly_all_outputs_are_compared", put("band", "source", "print(seconds)")),

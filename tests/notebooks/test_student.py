@@ -1,12 +1,17 @@
-"""The students' copies: solutions gone, everything else there, and "run all" reaches the end of an unsolved one."""
+"""The students' copies: solutions, outputs and the teacher's notes gone, everything else there, and nobody's work lost.
+"Run all" reaches the end of an unsolved one. The teacher's copies: outputs gone, all else there.
+"""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from minigpt.classroom import student
+from minigpt.classroom import editions, student, teach
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -20,9 +25,24 @@ SOLVED = """def my_double(x):
 assert my_double(2) == 4"""
 
 
+NOTES = """Before.
+
+> **Ask the class:** what do you see?
+> And why?
+
+> A remark for everybody.
+
+> **For the teacher:** two minutes.
+
+After."""
+
+
 def small_notebook():
     cells = {
         "title": new_markdown_cell("# Title"),
+        "notes": new_markdown_cell(NOTES),
+        "note": new_markdown_cell("> **Ask the class:** who is ready?"),
+        "empty": new_code_cell(""),
         "solution": new_code_cell(SOLVED, outputs=[nbformat.v4.new_output("stream", text="✓\n")], execution_count=1,
                                   metadata={"jupyter": {"source_hidden": True}}),
         "compare": new_code_cell("mine = my_double(3)\nassert mine == 6"),
@@ -31,6 +51,8 @@ def small_notebook():
         "free": new_code_cell("%matplotlib inline\nprint(mine, twice)",
                               outputs=[nbformat.v4.new_output("stream", text="1\n")], execution_count=5),
         "inside": new_code_cell("def later():\n    return my_double(1)"),
+        "skipped": new_code_cell("if not passed('my_double'):\n    my_double = sum", metadata={"tags": ["skipped"]}),
+        "after": new_code_cell("my_double([1])"),
     }
     for name, cell in cells.items():
         cell.id = name
@@ -56,31 +78,176 @@ def test_cells_that_use_a_solution_may_fail_and_the_others_may_not():
     assert may_fail(student.student_copy(small_notebook())) == {"solution", "compare", "further", "inside"}
 
 
+def test_the_stub_stands_where_the_solution_stood():
+    assert student.cut("def f():\n    if x:\n        ### BEGIN SOLUTION\n        a\n\n        b\n"
+                       "        ### END SOLUTION\n    ### BEGIN SOLUTION\n    ### END SOLUTION\n    c", "f") == (
+        "def f():\n    if x:\n        # YOUR CODE HERE\n        raise NotImplementedError()\n"
+        "    # YOUR CODE HERE\n    raise NotImplementedError()\n    c")
+
+
+@pytest.mark.parametrize("source", ["### BEGIN SOLUTION\nx = 1", "### END SOLUTION\n### BEGIN SOLUTION\nx = 1"])
+def test_a_solution_without_an_end_is_refused_and_not_given_away(source):
+    with pytest.raises(ValueError, match="the cell one has a BEGIN SOLUTION or an END SOLUTION without the other"):
+        student.cut(source, "one")
+
+
 def test_everything_else_stays_as_it_was():
     before, after = small_notebook(), student.student_copy(small_notebook())
-    assert list(by_id(before)) == list(by_id(after))
-    for name in ("title", "other", "free"):
+    assert set(by_id(before)) - set(by_id(after)) == {"note"}
+    for name in ("title", "other", "empty", "skipped", "after"):
         assert by_id(before)[name] == by_id(after)[name]
-    assert by_id(before)["solution"].source == SOLVED          # the original is not touched
+    assert by_id(before)["free"].source == by_id(after)["free"].source
+    assert before == small_notebook()                          # the original is not touched
 
 
-def test_a_copy_that_somebody_worked_in_is_left_alone(tmp_path):
-    (tmp_path / "notebooks").mkdir()
-    nbformat.write(small_notebook(), tmp_path / "notebooks" / "one.ipynb")
-    copy = tmp_path / "student" / "one.ipynb"
-    assert "written" in student.write_copies(tmp_path / "notebooks", tmp_path / "student")[0]
-    assert "up to date" in student.write_copies(tmp_path / "notebooks", tmp_path / "student")[0]
-    mine = copy.read_text(encoding="utf-8").replace("# Title", "# My work")
-    copy.write_text(mine, encoding="utf-8")
-    assert "left as it is" in student.write_copies(tmp_path / "notebooks", tmp_path / "student")[0]
-    assert copy.read_text(encoding="utf-8") == mine
+@pytest.mark.parametrize("edition", [student.student_copy, editions.without_outputs])
+def test_no_output_gives_a_prediction_away(edition):
+    assert editions.has_run(small_notebook())
+    for cell in edition(small_notebook()).cells:
+        assert cell.get("outputs", []) == [] and cell.get("execution_count") is None
+
+
+def test_notes_for_the_teacher_are_not_for_students():
+    assert by_id(student.student_copy(small_notebook()))["notes"].source == (
+        "Before.\n\n> A remark for everybody.\n\nAfter.")
+    assert by_id(editions.without_outputs(small_notebook()))["notes"].source == NOTES
+
+
+# ---- written into a folder -------------------------------------------------------------------------------------------
+
+class Folder:
+    """`notebooks/` with one notebook in it, and the copies of an edition beside it."""
+
+    def __init__(self, path: Path, edition):
+        self.edition, self.source, self.target = edition, path / "notebooks", path / edition.__name__
+        self.copy = self.target / "one.ipynb"
+        self.source.mkdir()
+        self.change()
+
+    def change(self, old: str = "", new: str = ""):
+        """The notebook again, with other words in it."""
+        (self.source / "one.ipynb").write_text(nbformat.writes(small_notebook()).replace(old, new), encoding="utf-8")
+
+    def write(self) -> str:
+        (line,) = self.edition.write_copies(self.source, self.target)
+        return line
+
+    def work(self, change):
+        """Somebody opens the copy, changes it and saves it."""
+        notebook = nbformat.read(self.copy, as_version=4)
+        change(notebook)
+        nbformat.write(notebook, self.copy)
+        return self.copy.read_bytes()
+
+
+@pytest.fixture
+def students(tmp_path):
+    return Folder(tmp_path, student)
+
+
+@pytest.fixture
+def teachers(tmp_path):
+    return Folder(tmp_path, teach)
+
+
+def run_a_cell(notebook):
+    by_id(notebook)["free"].update(execution_count=1, outputs=[nbformat.v4.new_output("stream", text="1\n")])
+
+
+def answer_in_words(notebook):
+    by_id(notebook)["title"].source = "# My work"
+
+
+def add_a_cell(notebook):
+    notebook.cells.append(new_code_cell("mine"))
+
+
+def run_an_import(notebook):                                    # it shows nothing but its number
+    by_id(notebook)["other"].execution_count = 1
+
+
+@pytest.mark.parametrize("change", [run_a_cell, answer_in_words, add_a_cell, run_an_import])
+def test_a_copy_that_a_student_worked_in_is_never_written_over(students, change):
+    assert students.write() == "one.ipynb: written"
+    assert students.write() == "one.ipynb: up to date"
+    mine = students.work(change)
+    students.change("# Title", "# New title")
+    assert "left as it is" in students.write()
+    assert students.copy.read_bytes() == mine
+
+
+def test_a_copy_that_nobody_touched_follows_its_notebook(students):
+    students.write()
+    students.work(lambda notebook: notebook.metadata.update(language_info={"version": "3.11"}))     # opened, and saved
+    students.change("# Title", "# New title")
+    assert students.write() == "one.ipynb: written"
+    assert "# New title" in students.copy.read_text(encoding="utf-8")
+
+
+def test_what_the_last_lesson_put_out_goes_before_the_next(teachers):
+    teachers.write()
+    teachers.work(run_a_cell)
+    teachers.change("# Title", "# New title")
+    assert teachers.write() == "one.ipynb: written"
+    copy = nbformat.read(teachers.copy, as_version=4)
+    assert not editions.has_run(copy) and by_id(copy)["title"].source == "# New title"
+
+
+def test_what_the_teacher_changed_stays_without_the_outputs(teachers):
+    teachers.write()
+    teachers.work(answer_in_words)
+    teachers.work(run_a_cell)
+    assert "outputs cleared, your changes kept" in teachers.write()
+    copy = nbformat.read(teachers.copy, as_version=4)
+    assert not editions.has_run(copy) and by_id(copy)["title"].source == "# My work"
+    assert "left as it is" in teachers.write()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "notes"])
+@pytest.mark.parametrize("edition", [student, teach])
+def test_a_file_that_is_no_notebook_is_left_alone(edition, content, tmp_path):
+    folder = Folder(tmp_path, edition)
+    folder.write()
+    folder.copy.write_text(content)
+    assert "left as it is, and it is no notebook" in folder.write()
+    assert folder.copy.read_text() == content
+
+
+def test_a_folder_without_notebooks_is_no_success(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there are no notebooks in"):
+        student.write_copies(tmp_path, tmp_path / "student")
+
+
+@pytest.mark.parametrize(("module", "folder"), [("student", "student"), ("teach", "teach"), ("student", "for Ann é")])
+def test_the_command_writes_into_the_folder_that_it_names(module, folder, tmp_path):
+    arguments = [] if module == folder else [folder]
+    run = command(module, *arguments, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert str(tmp_path / folder) in run.stdout
+    assert sorted(path.name for path in (tmp_path / folder).iterdir()) == [path.name for path in NOTEBOOKS]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "student").write_text("a file")
+    run = command("student", cwd=tmp_path)
+    assert run.returncode == 1 and "The students' copies could not be written" in run.stderr
+    assert "student" in run.stderr and "Traceback" not in run.stderr
+
+
+def command(module, *arguments, cwd):
+    return subprocess.run([sys.executable, "-m", f"minigpt.classroom.{module}", *arguments], cwd=cwd, timeout=300,
+                          capture_output=True, text=True, encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"})
+
+
+# ---- the notebooks that ship -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_solution_is_left_in_any_copy(path):
     copy = student.student_copy(nbformat.read(path, as_version=4))
     nbformat.validate(copy)
-    assert "SOLUTION" not in nbformat.writes(copy)
+    text = nbformat.writes(copy)
+    assert "SOLUTION" not in text and "Ask the class" not in text and "For the teacher" not in text
 
 
 def test_an_unsolved_copy_runs_to_its_end_and_each_stub_is_refused_kindly(tmp_path):

@@ -15,6 +15,7 @@ from minigpt.classroom.checks.attention import (
 from minigpt.classroom.checks.bugs import check_byte_encode, check_load, check_training_step
 from minigpt.classroom.checks.framework import Mistake
 from minigpt.classroom.checks.model import check_block, check_feed_forward, check_gpt, check_layer_norm
+from minigpt.classroom.checks.passed import passed
 from minigpt.classroom.checks.real import check_dequantise, check_grouped_heads, check_rms_norm, check_swiglu
 from minigpt.classroom.checks.sampling import check_generate, check_next_token_probs
 from minigpt.classroom.checks.tokenizer import check_decode, check_longest_match, check_merge, check_pair_counts
@@ -53,4 +54,5 @@ __all__ = [
     "check_split_heads",
     "check_swiglu",
     "check_training_step",
+    "passed",
 ]

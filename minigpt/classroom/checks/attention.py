@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minigpt.classroom.checks.cases import laid_out, one_of, sizes
 from minigpt.classroom.checks.framework import (
     Mistake,
     Student,
@@ -14,7 +15,7 @@ from minigpt.classroom.checks.framework import (
     check,
     difference,
     is_nan,
-    one_of,
+    look_at_gradients,
     pair,
     same,
     tensor,
@@ -22,44 +23,68 @@ from minigpt.classroom.checks.framework import (
 
 # -------------------------------------------------------------------------------------------------------- check_average
 
-@check("average of the past: every position has the mean of itself and all before it, on 10 random inputs")
+@check("average of the past: every position has the mean of itself and all before it, on 14 random inputs")
 def check_average(student: Student) -> None:
     """Checks `fn(x: (T, C)) -> (T, C)`: row i is the mean of rows 0 to i."""
-    for _ in range(10):
-        T, C = random.sample((3, 4, 5, 6), 2)
-        x = torch.randn(T, C)
+    for trial in range(14):
+        T, C = (300, 3) if trial == 13 else sizes(trial, 2)               # counts that need more than 8 bits
+        x = laid_out(torch.randn(T, C) + one_of(0, 3))
         sums, counts = x.cumsum(0), torch.arange(1, T + 1)[:, None]
         right = sums / counts
-        answer = tensor(student(x=x), "Your result", (T, C), "(T, C)")
-        if same(answer, right):
-            continue
-        if is_nan(answer[:1]):
-            raise Mistake("Your first row is NaN, the mean of nothing: position 0 has itself. The slice x[:i] leaves out "
-                          "row i, x[:i + 1] has it.")
-        before = (sums - x) / (counts - 1).clamp(min=1)
+        answer = student("Dividing row i by i + 1 takes a column of counts, (T, 1): torch.arange(1, T + 1)[:, None].", x=x)
+        answer = tensor(answer, "Your result", (T, C), "(T, C)", "float")
+        if not same(answer, right):
+            look_at_average(answer, x, sums, counts)
+            raise difference(answer, right, "Your average")
+
+
+def look_at_average(answer: Tensor, x: Tensor, sums: Tensor, counts: Tensor) -> None:
+    """Raises the mistake in an average, where it is a known one."""
+    T, C = x.shape
+    if is_nan(answer[:1]):
+        raise Mistake("Your first row is NaN, the mean of nothing: position 0 has itself. The slice x[:i] leaves out "
+                      "row i, x[:i + 1] has it.")
+    before = (sums - x) / (counts - 1).clamp(min=1)
+    accuse(answer, {
+        "Your rows are sums. Divide row i by how many rows it adds up: i + 1.": sums,
+        "Every row of yours is the mean of all positions: the future is in it. Row i may use rows 0 to i alone.":
+            x.mean(0).expand_as(x),
+        f"You divide every row by T = {T}. Row i adds up i + 1 rows, so divide it by i + 1.": sums / T,
+        "Your rows leave out the present: row i is the mean of the rows before it. The slice x[:i] ends before row i, "
+        "x[:i + 1] has it.": before,
+        "Your rows average the future: row i should use rows 0 to i, and yours uses i to the last.":
+            x.flip(0).cumsum(0).flip(0) / counts.flip(0),
+        "You average over the channels of each position. Average over positions: the mean over axis 0.":
+            x.mean(1, keepdim=True).expand_as(x),
+        "You average along the channels. Positions lie along axis 0: cumsum(0), or x[:i + 1].mean(0).":
+            x.cumsum(1) / torch.arange(1, C + 1),
+        "Your result is x itself: no row has seen another yet.": x,
+        "You divide row i by i, one too few: it adds up i + 1 rows.": sums / (counts - 1).clamp(min=1),
+        "You divide row i by i + 2, one too many: it adds up i + 1 rows.": sums / (counts + 1),
+        "Your rows are running averages, half the row before and half the new one: they forget. All rows so far count alike.":
+            halved(x),
+    })
+    if T == C:
         accuse(answer, {
-            "Your rows are sums. Divide row i by how many rows it adds up: i + 1.": sums,
-            "Every row of yours is the mean of all positions: the future is in it. Row i may use rows 0 to i alone.":
-                x.mean(0).expand_as(x),
-            f"You divide every row by T = {T}. Row i adds up i + 1 rows, so divide it by i + 1.": sums / T,
-            "Your rows leave out the present: row i is the mean of the rows before it. The slice x[:i] ends before row i, "
-            "x[:i + 1] has it.": before,
-            "Your rows average the future: row i should use rows 0 to i, and yours uses i to the last.":
-                x.flip(0).cumsum(0).flip(0) / counts.flip(0),
-            "You average over the channels of each position. Average over positions: the mean over axis 0.":
-                x.mean(1, keepdim=True).expand_as(x),
-            "Your result is x itself: no row has seen another yet.": x,
-        })
-        raise difference(answer, right, "Your average")
+            "You divide each column by 1, 2, 3, …, not each row. The counts belong in a column: "
+            "torch.arange(1, T + 1)[:, None].": sums / counts.T})
+
+
+def halved(x: Tensor) -> Tensor:
+    """What comes of averaging each row with the result before it."""
+    rows = [x[0]]
+    for row in x[1:]:
+        rows.append((rows[-1] + row) / 2)
+    return torch.stack(rows)
 
 
 # ---------------------------------------------------------------------------------------------------- check_causal_mask
 
-@check("causal mask: the past and the present visible, the future hidden, for T = 1 to 9")
+@check("causal mask: the past and the present visible, the future hidden, for T = 1 to 260")
 def check_causal_mask(student: Student) -> None:
     """Checks `fn(T) -> (T, T) bool tensor`, True where position i (the row) may look at position j (the column)."""
-    for T in (3, *random.sample(range(4, 10), 3), 2, 1):
-        answer, right = student(T=T), torch.tensor([[j <= i for j in range(T)] for i in range(T)])
+    for T in (3, *random.sample(range(4, 10), 3), 2, 1, one_of(*range(17, 40)), 260, 3):   # 260 needs 9 bits
+        answer, right = student(T=T), torch.ones(T, T).tril() > 0
         if isinstance(answer, Tensor) and answer.dtype != torch.bool:
             raise mask_of_numbers(answer)
         answer = tensor(answer, "Your mask", (T, T), "(T, T)", "bool")
@@ -98,15 +123,15 @@ def mask_of_numbers(answer: Tensor) -> Mistake:
 
 # ---------------------------------------------------------------------------------------------------- check_split_heads
 
-@check("split heads: head h has channels h·d_head to (h+1)·d_head at every position, on 11 random inputs")
+@check("split heads: head h has channels h·d_head to (h+1)·d_head at every position, on 16 random inputs")
 def check_split_heads(student: Student) -> None:
     """Checks `fn(x: (B, T, C), n_heads) -> (B, n_heads, T, C / n_heads)`: each head is a block of channels."""
-    for trial in range(11):
-        B, T, n_heads, size = random.sample((2, 3, 4, 5), 4)
-        n_heads = 1 if trial == 10 else n_heads
-        x = torch.randn(B, T, n_heads * size)
+    for trial in range(16):
+        B, T, n_heads, size = sizes(trial, 4)
+        n_heads = 1 if trial == 15 else n_heads
+        x = laid_out(torch.randn(B, T, n_heads * size)).requires_grad_(trial > 7)
         right = torch.stack([x[:, :, h * size:(h + 1) * size] for h in range(n_heads)], dim=1)
-        answer = student(x=x, n_heads=n_heads)
+        result = answer = student("The sizes come from x: B, T, C = x.shape, and d_head = C // n_heads.", x=x, n_heads=n_heads)
         if isinstance(answer, (list, tuple)):
             raise Mistake(f"{student.name} returns {article(answer)} of {len(answer)}; put the heads into one tensor "
                           "of shape (B, n_heads, T, d_head).")
@@ -121,6 +146,8 @@ def check_split_heads(student: Student) -> None:
                     right.transpose(2, 3),
             } if answer.shape != right.shape else {})
         answer = tensor(answer, "Your result", (B, n_heads, T, size), "(B, n_heads, T, d_head)")
+        if same(answer, right) and x.requires_grad:
+            look_at_gradients("Your split", result, right, {"x": student.given["x"]}, {"x": x})
         if not same(answer, right):
             by_position = x.reshape(B, T, size, n_heads)
             accuse(answer, {
@@ -133,6 +160,8 @@ def check_split_heads(student: Student) -> None:
                 "Your shape is right, and positions have become channels: you reshaped to (B, n_heads, d_head, T). "
                 "Reshape to (B, T, n_heads, d_head) first, then transpose.":
                     x.reshape(B, n_heads, size, T).transpose(2, 3),
+                "Your heads are right and have changed batches: B and n_heads are both axes of the same size here, and you "
+                "swapped them.": right.transpose(0, 1) if B == n_heads else right + 1,
                 "Every head of yours has the same channels, the first. Move on by d_head from head to head.":
                     right[:, :1].expand_as(right),
                 "You swapped positions and channels before the split, and so split up something else: reshape first, "
@@ -143,32 +172,51 @@ def check_split_heads(student: Student) -> None:
 
 # ------------------------------------------------------------------------------------------------------ check_attention
 
-@check("attention: rows sum to 1, the future is invisible, equal to torch's own on 20 random inputs")
+@check("attention: rows sum to 1, the future is invisible, equal to torch's own on 24 random inputs")
 def check_attention(student: Student) -> None:
     """Checks `fn(q, k, v, mask) -> (out, weights)`.
 
     q, k, v: (B, H, T, d_head); mask: (T, T) bool, True where a position may look; out like v; weights (B, H, T, T).
     """
-    for trial in range(20):
-        B, H, T = random.randint(1, 2), random.randint(1, 3), random.randint(3, 6)
-        d = 64 if trial < 2 else one_of(2, 7, 16)                         # never T
-        q, k, v = torch.randn(3, B, H, T, d)
+    for trial in range(24):
+        B, H, T = (1, 2, 4) if trial < 2 else sizes(trial, 3)
+        d = 64 if trial < 2 else one_of(1, 2, 7, 16, T)
         mask = torch.ones(T, T, dtype=torch.bool).tril()
         if trial % 3 == 2:                                                # another mask: everyone sees itself and some
             mask = (torch.rand(T, T) < 0.5) | torch.eye(T, dtype=torch.bool)
-        result = student(q=q, k=k, v=v, mask=mask)
-        if isinstance(result, Tensor):
-            raise Mistake(f"{student.name} returns one tensor. Return the output and the weights: "
-                          "`return out, weights`.")
-        out, weights = pair(result, student.name, "out, weights")
-        if getattr(out, "shape", None) == (B, H, T, T) and getattr(weights, "shape", None) == (B, H, T, d):
-            raise Mistake(f"{student.name} returns the weights first. The output comes first: `return out, weights`.")
-        weights = tensor(weights, "Your weights", (B, H, T, T), "(B, H, T, T)")
-        out = tensor(out, "Your output", (B, H, T, d), "(B, H, T, d_head)")
+        look_at_attention(student, torch.randn(3, B, H, T, d), mask, with_gradients=trial % 4 == 3, causal=trial % 3 == 0)
+    mask = torch.ones(4, 4, dtype=torch.bool).tril()
+    for sign in (1, -1):                              # every score about 16,000 or −16,000; whole numbers, so that it is exact
+        q = torch.full((1, 2, 4, 16), 64.0)
+        k = sign * q
+        k[..., 0] += torch.randint(2, (1, 2, 4))
+        look_at_attention(student, torch.stack([q, k, torch.randn(q.shape)]), mask)
+
+
+def look_at_attention(student: Student, qkv: Tensor, mask: Tensor, with_gradients=False, causal=False) -> None:
+    """One try, with queries, keys and values (3, B, H, T, d)."""
+    _, B, H, T, d = qkv.shape
+    q, k, v = (laid_out(part.clone()).requires_grad_(with_gradients) for part in qkv)
+    result = student("`k.transpose(-2, -1)` turns over the last two axes, so that q @ kᵀ is (B, H, T, T).",
+                     q=q, k=k, v=v, mask=mask)
+    given = {name: student.given[name] for name in ("q", "k", "v")}
+    if isinstance(result, Tensor):
+        raise Mistake(f"{student.name} returns one tensor. Return the output and the weights: "
+                      "`return out, weights`.")
+    made, made_weights = pair(result, student.name, "out, weights")
+    shapes = getattr(made, "shape", None), getattr(made_weights, "shape", None)
+    if T != d and shapes == ((B, H, T, T), (B, H, T, d)):
+        raise Mistake(f"{student.name} returns the weights first. The output comes first: `return out, weights`.")
+    weights = tensor(made_weights, "Your weights", (B, H, T, T), "(B, H, T, T)")
+    out = tensor(made, "Your output", (B, H, T, d), "(B, H, T, d_head)")
+    with torch.no_grad():
         look_at_weights(weights, q, k, mask)
         look_at_output(out, weights, q, k, v, mask)
-        if trial % 3 == 0 and T > 1:
-            look_into_future(student, out, q, k, v, mask)
+    if with_gradients:
+        right = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        look_at_gradients("Your output", made, right, given, {"q": q, "k": k, "v": v})
+    if causal and T > 1 and not with_gradients:
+        look_into_future(student, out, q, k, v, mask)
 
 
 def right_weights(q: Tensor, k: Tensor, mask: Tensor, scale: float = 1.0) -> Tensor:
@@ -184,9 +232,13 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         return
     d, T = q.shape[-1], q.shape[-2]
     scores = q @ k.transpose(-2, -1)
+    large = float(scores.abs().max()) / d ** 0.5 > 80
     scaled = scores / d ** 0.5
     hidden = scaled.masked_fill(~mask, float("-inf"))
     if is_nan(weights):
+        if large:
+            raise Mistake(f"Where scores are large, {float(scores.abs().max()) / d ** 0.5:.0f} here, your weights are NaN: "
+                          "exp of such a number is infinite. `softmax` subtracts the largest score of the row first.")
         if bool(weights.isnan().all()):
             raise Mistake("All your weights are NaN. 0 times infinity is NaN: don't multiply a mask by -inf, "
                           "use masked_fill(~mask, -inf).")
@@ -228,6 +280,10 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
             right_weights(q, k, mask.T),
     })
     leak = (weights * ~mask).amax()
+    if leak > 1e-4 and large:
+        raise Mistake(f"Where scores are large, {float(scores.abs().max()) / d ** 0.5:.0f} here, a hidden key gets "
+                      f"{float(leak):.4f} of the attention: the number that hides it is not low enough. Nothing is lower than "
+                      "-inf: masked_fill(~mask, float('-inf')).")
     if leak > 1e-4:
         raise Mistake(f"A hidden key gets {float(leak):.4f} of the attention where 0 is right. "
                       "Set the scores of hidden keys to -inf, so that softmax gives them nothing at all.")
@@ -250,7 +306,23 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         "Softmax is there twice. Once is enough: the second makes everything nearly even.":
             torch.softmax(torch.where(mask, right, float("-inf")), -1),
     })
+    if divisor := fixed_divisor(weights, scores, mask):
+        raise Mistake(f"Your scores are divided by {divisor:.3g}. At d = {d} right is √d = {d ** 0.5:.3g}: the divisor must come "
+                      "from the input, q.shape[-1] ** 0.5, and not from one example.")
     raise difference(weights, right, "Rows sum to 1 and the mask holds, but a weight")
+
+
+def fixed_divisor(weights: Tensor, scores: Tensor, mask: Tensor) -> float | None:
+    """By what the scores have been divided instead of √d, if that is what is wrong with these weights."""
+    logs = torch.where(mask, weights, 1.0).log()
+    gaps, log_gaps = (torch.where(mask, values - values.diagonal(dim1=-2, dim2=-1)[..., None], 0.0)
+                      for values in (scores, logs))                       # against each query's own key, which it sees
+    if not bool(log_gaps.isfinite().all()) or float(log_gaps.abs().max()) < 1e-3:
+        return None
+    place = log_gaps.abs().argmax()
+    divisor = float(gaps.flatten()[place] / log_gaps.flatten()[place])
+    wrong = torch.where(mask, scores / divisor, float("-inf")).softmax(-1)
+    return divisor if divisor > 0 and same(weights, wrong, 1e-3) else None
 
 
 def look_at_output(out: Tensor, weights: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> None:
@@ -286,29 +358,39 @@ def look_into_future(student: Student, out: Tensor, q: Tensor, k: Tensor, v: Ten
 
 # ----------------------------------------------------------------------------------------------------- check_multi_head
 
-@check("multi-head attention: heads apart, the future invisible, equal to torch's own on 10 random inputs")
+@check("multi-head attention: heads apart, the future invisible, equal to torch's own on 16 random inputs")
 def check_multi_head(student: Student) -> None:
     """Checks `fn(x: (B, T, C), qkv, projection, n_heads) -> (B, T, C)`, causal.
 
     qkv is a Linear from C to 3C (queries, then keys, then values), projection a Linear from C to C.
     """
-    for _ in range(10):
-        B, T = random.randint(1, 2), random.randint(4, 6)
-        n_heads, d = random.sample((2, 3, 5), 2)
+    for trial in range(16):
+        B, T, n_heads, d = (2, 5, *random.sample((2, 3, 5), 2)) if trial < 4 else sizes(trial, 4, 5)
         C = n_heads * d
-        x, qkv, projection = torch.randn(B, T, C), nn.Linear(C, 3 * C, bias=False), nn.Linear(C, C)
+        x = laid_out(torch.randn(B, T, C)).requires_grad_(trial % 4 == 3)
+        qkv, projection = nn.Linear(C, 3 * C, bias=False), nn.Linear(C, C)
         nn.init.normal_(qkv.weight, std=(2 / C) ** 0.5)                   # so that the scores are not all nearly 0
-        answer = student("Write it in four lines: qkv, three times split into heads, attention, merge.",
-                         x=x, qkv=qkv, projection=projection, n_heads=n_heads)
-        if isinstance(answer, (tuple, list)):
-            raise Mistake(f"{student.name} returns {article(answer)} of {len(answer)}. Return one tensor, (B, T, C): "
+        made = student("Write it in four lines: qkv, three times split into heads, attention, merge.",
+                       x=x, qkv=qkv, projection=projection, n_heads=n_heads)
+        if isinstance(made, (tuple, list)):
+            raise Mistake(f"{student.name} returns {article(made)} of {len(made)}. Return one tensor, (B, T, C): "
                           "attention returns the output and the weights, go on with the output.")
-        if isinstance(answer, Tensor) and answer.shape == (B, n_heads, T, d):
+        if isinstance(made, Tensor) and made.shape == (B, n_heads, T, d):
             raise Mistake("Your heads are still apart: (B, n_heads, T, d_head). Merge them into (B, T, C), then apply "
                           "the projection.")
-        answer = tensor(answer, "Your output", (B, T, C), "(B, T, C)")
+        answer = tensor(made, "Your output", (B, T, C), "(B, T, C)")
         with torch.no_grad():
             look_at_multi_head(answer, x, qkv, projection, n_heads)
+        learned = {"qkv.weight": qkv.weight, "projection.weight": projection.weight, "projection.bias": projection.bias}
+        if x.requires_grad:
+            look_at_gradients("Your output", made, right_multi_head(x, qkv, projection, n_heads),
+                              {"x": student.given["x"]} | learned, {"x": x} | learned)
+
+
+def right_multi_head(x: Tensor, qkv: nn.Linear, projection: nn.Linear, n_heads: int) -> Tensor:
+    """The truth: torch's own attention between the two layers."""
+    q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in qkv(x).chunk(3, -1))
+    return projection(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
 
 
 def look_at_multi_head(answer: Tensor, x: Tensor, qkv: nn.Linear, projection: nn.Linear, n_heads: int) -> None:
@@ -321,7 +403,7 @@ def look_at_multi_head(answer: Tensor, x: Tensor, qkv: nn.Linear, projection: nn
 
     q, k, v = (heads(part) for part in qkv(x).chunk(3, -1))               # three of (B, H, T, d_head)
     out = merged(F.scaled_dot_product_attention(q, k, v, is_causal=True))
-    right = projection(out)
+    right = right_multi_head(x, qkv, projection, n_heads)
     if same(answer, right):
         return
     B, T, C = x.shape
@@ -350,5 +432,8 @@ def look_at_multi_head(answer: Tensor, x: Tensor, qkv: nn.Linear, projection: nn
         "The scores are not divided by √d_head.":
             projection(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0))),
         "x has been added to your output. The residual connection belongs to the block, not here.": right + x,
+        "The projection is used by its weight alone, and its bias is lost: call it, projection(…).": right - projection.bias,
+        "The projection is used the wrong way round: a Linear computes x @ weight.T + bias. Call it, projection(…).":
+            out @ projection.weight + projection.bias,
     })
     raise difference(answer, right, "Your output")

@@ -4,12 +4,15 @@ A check runs the student's function on fresh random inputs and compares with an 
 differ does it go looking for the reason: it computes what each well-known slip *would* have given, and the one that
 equals the student's answer is named. So a right answer can never be refused for looking suspicious.
 
-The functions below know nothing of tokens or attention. The checks themselves stand in the files beside this one.
+The functions below know nothing of tokens or attention. The checks themselves stand in the files beside this one; what
+a call must leave alone stands in `guards.py`, and odd inputs in `cases.py`.
 """
 
 import copy
 import ctypes
+import dis
 import functools
+import inspect
 import linecache
 import random
 import secrets
@@ -18,14 +21,17 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 
 import numpy
 import torch
 from torch import Tensor, nn
 
 from minigpt.arguments import shown
+from minigpt.classroom.checks import guards
+from minigpt.classroom.checks.passed import note
 
-TIME_LIMIT = 3.0        # seconds of computing for one check; right answers need 0.2, an endless loop needs a limit
+TIME_LIMIT = 3.0        # seconds of computing for one check; right answers need 0.5, an endless loop needs a limit
 TOLERANCE = 1e-4        # how far apart two float32 computations of the same numbers may be
 
 
@@ -39,42 +45,51 @@ class Mistake(AssertionError):
 
 def fresh_seed() -> int:
     """A seed that no earlier cell has any influence on: each run of a check tries other numbers."""
-    return secrets.randbits(31)
+    return secrets.randbelow(1_000_000)
 
 
-@contextmanager
-def own_randomness():
-    """Fresh random numbers inside, and the notebook's own generators left alone: later cells see no difference."""
-    python, arrays = random.getstate(), numpy.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            seed = fresh_seed()
-            torch.random.default_generator.manual_seed(seed)
-            random.seed(seed)
-            numpy.random.seed(seed)
-            yield
-        finally:
-            random.setstate(python)
-            numpy.random.set_state(arrays)
+def check(success: str, repeatable: bool = True):
+    """Makes a check of a function that takes a `Student`: prints one line starting with ✓, or raises `Mistake`.
 
-
-def check(success: str):
-    """Makes a check of a function that takes a `Student`: prints one line starting with ✓, or raises `Mistake`."""
+    `repeatable`: whether the same inputs must give the same answer, which a random batch need not.
+    """
     def decorate(body):
         @functools.wraps(body)
-        def run(student) -> None:
-            with own_randomness(), time_limit():
-                body(Student(student, check=body.__name__))
+        def run(student, seed: int | None = None) -> None:
+            seed = fresh_seed() if seed is None else seed
+            name = getattr(student, "__name__", "")
+            note(name, good=False)
+            with guards.random_numbers_put_back(), time_limit():
+                guards.seed_all(seed)
+                student = Student(student, body.__name__, seed, repeatable)
+                with explained(student):
+                    body(student)
+                    student.own_work()
+            note(name, good=True)
             print(f"✓ {success}")
         del run.__wrapped__             # so that help() shows the signature that a student uses
         return run
     return decorate
 
 
+@contextmanager
+def explained(student: "Student"):
+    """Whatever ends a check early becomes a `Mistake` that says all that is known about it."""
+    try:
+        yield
+    except Mistake as mistake:
+        raise Mistake(student.with_the_rest(str(student.forgetful() or mistake))) from mistake.__cause__
+    except TookTooLong:
+        raise Mistake(f"{student.name} needs too long: the check's time was up before it had seen enough answers.") from None
+    except Exception as error:
+        raise Mistake(student.with_the_rest(f"{student.check} can't make sense of what {student.name} gives back "
+                                            f"({type(error).__name__}: {first_line(error)})")) from error
+
+
 class Student:
     """A student's function, or class, and its name in messages. Call it with named inputs, in its own order."""
 
-    def __init__(self, answer, check: str):
+    def __init__(self, answer, check: str, seed: int, repeatable: bool = True):
         name = getattr(answer, "__name__", type(answer).__name__)
         if not callable(answer):
             raise Mistake(f"{check} takes your function itself, not what it returns ({shown(answer)}): "
@@ -82,10 +97,48 @@ class Student:
         self.answer = answer
         self.name = "your function" if name == "<lambda>" else name
         self.check = check
+        self.seed = seed
+        self.repeatable = repeatable
+        self.seeds = guards.SeedWatch(seed)
+        self.answers = guards.Answers()
+        self.given: dict = {}               # what the last call was handed
+        self.last: Asked | None = None      # the last call that came back
 
-    def __call__(self, hint: str = "", **inputs):
-        """What the student's function returns. Raises `Mistake` where it fails, hangs, or changes an input."""
-        return ask(self.answer, self.name, hint, **inputs)
+    def __call__(self, hint: str = "", changes: tuple[str, ...] = (), **inputs):
+        """What the student's function returns. Raises `Mistake` where it fails, hangs, or does harm.
+
+        `hint` is shown where the inputs were too much for it; `changes` names the inputs that it is meant to change.
+        """
+        return self.ask(self.answer, hint, changes, **inputs)
+
+    def ask(self, function, hint: str = "", changes: tuple[str, ...] = (), **inputs):
+        """The same for another function of the student's: a module that the class has made, for one."""
+        self.given = {key: guards.handed_over(value) for key, value in inputs.items()}
+        tensors = [value for value in self.given.values() if isinstance(value, Tensor)]
+        if tensors and self._may_ask_twice(function, inputs) and random.random() < 0.3:
+            with guards.other_numbers(tensors):
+                self._call(function, hint, changes)
+        before = {key: copy.deepcopy(value) if value is not self.given[key] else value for key, value in inputs.items()}
+        result = self._call(function, hint, changes)
+        self.last = Asked(function, before, copied(result))
+        if self.answers.handed_out_again(result):
+            raise Mistake(f"{self.name} hands out one and the same {type(result).__name__} in two calls: whoever still holds the first "
+                          "finds other things in it. Make a new one in each call.")
+        return result
+
+    def _may_ask_twice(self, function, inputs: dict) -> bool:
+        """Not where a model is asked, or handed over: it writes down what it is shown, or draws its dropout."""
+        return self.repeatable and not any(isinstance(value, nn.Module) for value in (function, *inputs.values()))
+
+    def _call(self, function, hint: str, changes):
+        with self.seeds.around() as set_a_seed, guards.switches_put_back() as turned:
+            result = ask(function, self.name, hint, changes, self.given)
+            if sentence := turned():
+                raise Mistake(f"{self.name} {sentence}.")
+            if set_a_seed():
+                raise Mistake(f"{self.name} sets the seed of the random numbers, so that whatever is drawn after it, in any "
+                              "cell, is the same again: set no seed inside, that is for whoever calls.")
+        return result
 
     def module(self, hint: str = "", **inputs) -> nn.Module:
         """An instance of the student's nn.Module, with parameters unlike their first values, in eval mode.
@@ -96,43 +149,120 @@ class Student:
         if isinstance(self.answer, nn.Module):
             raise Mistake(f"{self.check} takes your class itself, and builds its own: "
                           f"write {self.check}({self.name}), not {self.check}({self.name}(…)).")
-        module = ask(self.answer, self.name, hint, **inputs)
+        self.given = inputs
+        module = self._call(self.answer, hint, ())
         if not isinstance(module, nn.Module):
             raise Mistake(f"{self.name} makes a {type(module).__name__}, which has no parameters to train: "
                           f"start it with `class {self.name}(nn.Module):` and `super().__init__()`.")
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
+        shake(module)
         return module.eval()
 
+    def forgetful(self) -> Mistake | None:
+        """Asks the last question once more. Whoever now answers otherwise remembers something, or draws at random."""
+        if self.last is None or not self._may_ask_twice(self.last.function, self.last.inputs):
+            return None
+        try:
+            again = self.last.function(*map(guards.handed_over, self.last.inputs.values()))
+        except (Exception, TookTooLong):
+            return None
+        if equal(again, self.last.result):
+            return None
+        return Mistake(f"{self.name} was asked the same twice, and gives two answers: it remembers something from one call to "
+                       "the next, or draws at random. Start from nothing in each call; keep no list, tensor or number "
+                       "outside.")
 
-def ask(function, name: str, hint: str = "", **inputs):
+    def with_the_rest(self, message: str) -> str:
+        """A message, and with it what may be the cause, and how to get the same inputs again."""
+        if self.last is None:
+            return message
+        for name, value in numbers_from_elsewhere(self.answer).items():
+            message += f" It reads `{name}`, which is {value} in another cell: take sizes from the inputs."
+        return f"{message} For the same inputs again: {self.check}(…, seed={self.seed})."
+
+    def own_work(self) -> None:
+        """Refuses an answer that only calls one that was written before, for another exercise or another bug."""
+        for name in names_read(self.answer):
+            other = getattr(self.answer, "__globals__", {}).get(name)
+            if (name.startswith("my_") and other is not self.answer and isinstance(other, FunctionType)
+                    and parameters(other) == parameters(self.answer)):
+                raise Mistake(f"{self.name} only hands its inputs on to {name}, which you have written before. That is right, "
+                              "and teaches nothing new: write this one out.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call: of which function, with which inputs, and a copy of what came, from before anybody could change it."""
+
+    function: object
+    inputs: dict
+    result: object
+
+
+def ask(function, name: str, hint: str, changes, inputs: dict):
     """`function(*inputs)`, with everything that can go wrong on the way turned into a sentence."""
-    before = {key: copy.deepcopy(value) for key, value in inputs.items()}
+    watched = inputs | ({"itself": function} if isinstance(function, nn.Module) else {})
+    before = {key: guards.kept(value) for key, value in watched.items() if key not in changes}
     call = f"{name}({', '.join(inputs)})"
-    given = ", ".join(f"{key} = {described(value)}" for key, value in before.items())
+    given = ", ".join(f"{key} = {described(value)}" for key, value in inputs.items())
     try:
         result = function(*inputs.values())
-    except NotImplementedError as error:
-        raise Mistake(f"{name} is not written yet: put your own code where `raise NotImplementedError()` stands, "
-                      "then run this cell again.") from error
     except TookTooLong:
         raise Mistake(f"{call} was still running when its time was up, with {given}. "
                       "Does every turn of your loop come closer to its end?") from None
     except Exception as error:
-        raise Mistake(f"{call} stopped with {type(error).__name__}: {first_line(error)}{where(error)} "
-                      f"It was called with {given}.{' ' + hint if hint else ''}") from error
-    changed = [key for key, value in inputs.items() if not unchanged(before[key], value)]
+        raise stopped(error, name, call, given, hint) from error
+    changed = [key for key, value in before.items() if not guards.unchanged(value, watched[key])]
     if result is None and changed:
         raise Mistake(f"{name} changes {changed[0]} in place and returns None. Leave {changed[0]} as it is, "
                       "build something new, and `return` it.")
     if result is None or result is Ellipsis:
-        raise Mistake(f"{name} returns {result}: fill in the part between the comments, end it with `return`, "
-                      "then run this cell again.")
+        raise Mistake(f"{name} returns {result}, for {given}: fill in the part between the comments, end it with `return` "
+                      "(on every way through it), then run this cell again.")
     if changed:
         raise Mistake(f"{name} changes its input {changed[0]} in place, so whoever called it loses the original. "
                       "Work on a copy, or use operations that make a new one.")
+    for key, value in before.items():
+        if isinstance(value, guards.Snapshot) and (harm := value.harm(watched[key], f"Your {names_of_module(key, name)}")):
+            raise Mistake(harm)
     return result
+
+
+def names_of_module(key: str, name: str) -> str:
+    """What to call a module in a message: the input's own name, or the student's class."""
+    return name if key == "itself" else key
+
+
+def stopped(error: Exception, name: str, call: str, given: str, hint: str) -> Mistake:
+    """The message for an error in the student's code."""
+    if isinstance(error, NotImplementedError) and not raised_by(error, "torch"):
+        return Mistake(f"{name} is not written yet: put your own code where `raise NotImplementedError()` stands, "
+                       "then run this cell again.")
+    if isinstance(error, NotImplementedError) and "ModuleList" in str(error):
+        return Mistake(f"{call} calls a list of layers (nn.ModuleList) as if it were a layer.{where(error)} Take them one "
+                       "after the other: `for block in self.blocks: x = block(x)`.")
+    if isinstance(error, RecursionError):
+        hint = "It calls itself once too often: does every call come nearer to the end?"
+    elif isinstance(error, (NameError, AttributeError, ImportError)):
+        hint = f"Is that a typo{suggestion(error)}?"
+    elif error.__traceback__.tb_next is None:
+        hint = ""                                             # it was never entered: the arguments do not fit
+    return Mistake(f"{call} stopped with {type(error).__name__}: {first_line(error)}{where(error)} "
+                   f"It was called with {given}.{' ' + hint if hint else ''}")
+
+
+def raised_by(error: Exception, package: str) -> bool:
+    """Whether it was a line of this package that raised the error."""
+    frame = error.__traceback__
+    while frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame.tb_frame.f_globals.get("__name__", "").split(".")[0] == package
+
+
+def suggestion(error: Exception) -> str:
+    """The name that is most like one that does not exist, as Python itself suggests it."""
+    import traceback
+    last = "".join(traceback.TracebackException.from_exception(error).format_exception_only())
+    return f": do you mean {last.rpartition('Did you mean: ')[2].strip().rstrip('?')}" if "Did you mean" in last else ""
 
 
 class TookTooLong(BaseException):
@@ -141,15 +271,19 @@ class TookTooLong(BaseException):
 
 @contextmanager
 def time_limit():
-    """Interrupts what runs inside with `TookTooLong`, wherever it is, once it has used `TIME_LIMIT`."""
+    """Interrupts what runs inside with `TookTooLong`, wherever it is, once it has used `TIME_LIMIT`.
+
+    Again and again, since a bare `except:` in the student's loop catches it.
+    """
     thread, lock, finished, start = threading.get_ident(), threading.Lock(), threading.Event(), time.process_time()
 
     def watch():
-        while not finished.wait(0.1):
+        pause = 0.1
+        while not finished.wait(pause):
             with lock:
                 if time.process_time() - start > TIME_LIMIT and not finished.is_set():
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TookTooLong))
-                    return
+                    pause = 1.0
 
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -178,14 +312,39 @@ def where(error: Exception) -> str:
     return found
 
 
-def unchanged(before, after) -> bool:
-    """Whether an input still is what it was before the call. What cannot be compared counts as unchanged."""
-    if isinstance(before, Tensor):
-        return before.shape == after.shape and bool(torch.equal(before, after))
-    if isinstance(before, (list, dict, set)):
-        return before == after
-    return True
+# ------------------------------------------------------------------------------------------ what a function is made of
 
+def functions_of(answer) -> list[FunctionType]:
+    """A function itself, or the methods that a class defines."""
+    candidates = vars(answer).values() if isinstance(answer, type) else [inspect.unwrap(answer)]
+    return [one for one in candidates if isinstance(one, FunctionType)]
+
+
+def names_read(answer) -> set[str]:
+    """The global names that an answer reads, also in what is nested in it."""
+    codes, names = [function.__code__ for function in functions_of(answer)], set()
+    while codes:
+        code = codes.pop()
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        names |= {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return names
+
+
+def numbers_from_elsewhere(answer) -> dict[str, int]:
+    """The whole numbers that an answer reads from the notebook: sizes of another cell, that happen to have its names."""
+    found = {name: function.__globals__.get(name) for function in functions_of(answer) for name in names_read(answer)}
+    return {name: value for name, value in sorted(found.items()) if type(value) is int}
+
+
+def parameters(function) -> list[str]:
+    """The names of a function's parameters; none where it does not tell."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+# ------------------------------------------------------------------------------------------------- inputs and answers
 
 def described(value) -> str:
     """An input, short enough for a sentence."""
@@ -206,8 +365,8 @@ def article(value) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
-def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "float") -> Tensor:
-    """`value` as a detached tensor, once it is one, of this shape and this kind ("float", "int64" or "bool")."""
+def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "float32") -> Tensor:
+    """A detached copy of `value`, once it is a tensor of this shape and dtype ("float" is any floating-point one)."""
     has, holds = ("have", "hold") if what.endswith("s") else ("has", "holds")
     if not isinstance(value, Tensor):
         raise Mistake(f"{what} should be a tensor; what comes is {article(value)}.")
@@ -220,7 +379,7 @@ def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "fl
     if not right_kind:
         wanted = "floating-point numbers" if dtype == "float" else f"torch.{dtype}"
         raise Mistake(f"{what} {holds} {value.dtype}, where {wanted} should be.")
-    return value.detach()
+    return value.detach().clone()
 
 
 def pair(value, name: str, what: str) -> tuple:
@@ -231,10 +390,47 @@ def pair(value, name: str, what: str) -> tuple:
     return tuple(value)
 
 
+def one_number(value) -> float | None:
+    """A number of Python's, NumPy's or torch's as a float; None for what is not one number."""
+    if isinstance(value, (bool, str)):
+        return None
+    if isinstance(value, (int, float, numpy.number)) or isinstance(value, (Tensor, numpy.ndarray)) and value.ndim == 0:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    return None
+
+
+def shake(module: nn.Module) -> None:
+    """Moves every parameter away from where it began."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+
+
 def same(answer: Tensor, right: Tensor, tolerance: float = TOLERANCE) -> bool:
     """Equal up to rounding, with NaN equal to nothing."""
     return answer.shape == right.shape and torch.allclose(answer.double(), right.double(), rtol=tolerance,
                                                           atol=tolerance)
+
+
+def equal(one, other) -> bool:
+    """Whether two answers to the same question are the same, up to rounding; what cannot be compared is."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=TOLERANCE, atol=TOLERANCE,
+                                                           equal_nan=True)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(map(equal, one, other))
+    if type(one) is type(other) and isinstance(one, (str, bytes, int, dict)):
+        return one == other
+    return True
+
+
+def copied(result):
+    """A copy of an answer: of its tensors, alone or in a tuple, or of all that a list or a dictionary holds."""
+    if isinstance(result, Tensor):
+        return result.detach().clone()
+    if isinstance(result, (tuple, list)):
+        return type(result)(map(copied, result)) if type(result) in (tuple, list) else result
+    return dict(result) if isinstance(result, dict) else result
 
 
 def accuse(answer: Tensor, suspects: dict[str, Tensor], tolerance: float = TOLERANCE) -> None:
@@ -251,6 +447,36 @@ def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
     at = f" at {place}" if place else ""
     return Mistake(f"{what} is not right: the largest difference is{at}, where yours is "
                    f"{float(answer[tuple(place)]):.4g} and {float(right[tuple(place)]):.4g} is right.")
+
+
+def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, Tensor], truth: dict[str, Tensor],
+                      exact: bool = True) -> None:
+    """Raises the mistake in the gradients of an answer that is right: without them nothing before it learns.
+
+    `mine` and `truth` hold, by the same names, the leaves that the answer and the right one were computed from. Where it
+    is not `exact`, it is enough that a gradient arrives. What torch itself refuses to differentiate (numbers that were
+    written over) says so loudly wherever it is trained, and is let pass.
+    """
+    cut = "`torch.no_grad()`, `.detach()`, `.data`, `.item()`, `math` and NumPy all cut the gradient off."
+    if not answer.requires_grad:
+        raise Mistake(f"{what} is right, and no gradient gets through it, so nothing before it could learn. {cut}")
+    direction = torch.randn_like(right)
+    wanted = gradients(right, direction, [truth[name] for name in mine])
+    try:
+        found = gradients(answer, direction, list(mine.values()))
+    except RuntimeError:
+        return
+    for name, one, other in zip(mine, found, wanted, strict=True):
+        scale = float(other.abs().max()) or 1.0
+        arrives = bool(one.any()) or not bool(other.abs().max() > TOLERANCE)
+        if not arrives or exact and not same(one / scale, other / scale, 1e-3):
+            raise Mistake(f"{what} is right, and the gradient of {name} is not: it would learn the wrong thing, or nothing. {cut}")
+
+
+def gradients(value: Tensor, direction: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
+    """The gradients of the leaves, of which 0 is one too."""
+    return torch.autograd.grad((value * direction).sum(), leaves, retain_graph=True, materialize_grads=True,
+                               allow_unused=True)
 
 
 @dataclass(frozen=True)
@@ -283,8 +509,3 @@ def explanation(tries: list[Try], suspects: dict) -> str | None:
 def is_nan(answer: Tensor) -> bool:
     """Whether any number is NaN."""
     return bool(answer.isnan().any())
-
-
-def one_of(*choices):
-    """A random choice, from the check's own randomness."""
-    return random.choice(choices)

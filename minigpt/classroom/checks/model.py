@@ -1,7 +1,8 @@
 """Checks for 03_model: LayerNorm, feed-forward, the block, the whole model.
 
-A module of the student's is watched while it works: hooks note what goes into each part and what comes out. So a check
-can say that norm2 was fed the wrong thing, whatever the parts compute and however they are written.
+A student's module is given the weights of the package's, by name, as the notebook gives them too, and the truth is
+computed from the same weights with torch's functions. Where the two differ, the module is watched while it works: hooks
+note what goes into each part and what comes out, so that a check can say that norm2 was fed the wrong thing.
 """
 
 import random
@@ -11,30 +12,58 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.classroom.checks.framework import Mistake, Student, accuse, ask, check, difference, is_nan, same, tensor
-from minigpt.model import GPTConfig
+from minigpt import FeedForward, GPTConfig, GPTModel, TransformerBlock
+from minigpt.classroom.checks.cases import laid_out, one_of
+from minigpt.classroom.checks.framework import (
+    Mistake,
+    Student,
+    accuse,
+    check,
+    difference,
+    is_nan,
+    look_at_gradients,
+    same,
+    shake,
+    tensor,
+)
 
 # ----------------------------------------------------------------------------------------------------- check_layer_norm
 
 EPS = 1e-5
 
 
-@check("layer norm: mean 0 and variance 1 before weight and bias, equal to torch's own on 12 random inputs")
+@check("layer norm: mean 0 and variance 1 before weight and bias, equal to torch's own on 20 random inputs")
 def check_layer_norm(student: Student) -> None:
-    """Checks `fn(x: (B, T, C), weight: (C,), bias: (C,)) -> (B, T, C)`: last axis, biased variance, eps 1e-5."""
-    for trial in range(12):
-        B, T, C = *random.sample((2, 3, 4), 2), random.randint(5, 8)
-        x = torch.randn(B, T, C) * 3 + 2
-        weight, bias = torch.randn(C) + 1, torch.randn(C)
+    """Checks `fn(x: (..., C), weight: (C,), bias: (C,)) -> (..., C)`: last axis, biased variance, eps 1e-5."""
+    shapes = [(*random.sample((2, 3, 4), 2), random.randint(5, 8)) for _ in range(8)]
+    shapes += [(4, 4, 4), (1, 1, 6), (5,), (3, 7), (2, 3, 4, 5), (2, 1), (2, 300), (1, 2, 1, 2, 3), (2, 3, 16), (6, 6)]
+    for trial, shape in enumerate(shapes):
+        C = shape[-1]
+        x = torch.randn(shape) * 3 + one_of(-20, 2)
         if trial % 4 == 0:
-            x = torch.randn(B, T, C) * 0.003              # a variance like eps: where eps stands and what it is shows
+            x = torch.randn(shape) * 0.003                # a variance like eps: where eps stands and what it is shows
         if trial % 4 == 1:
-            x[0, 0] = 1.5                                 # no variance at all
-        answer = student("Keep the axis that you average over: mean(-1, keepdim=True).", x=x, weight=weight, bias=bias)
-        answer = tensor(answer, "Your result", (B, T, C), "(B, T, C)")
+            x.view(-1, C)[0] = 1.5                        # no variance at all
+        x, weight, bias = (laid_out(part).requires_grad_(trial % 3 == 2)
+                           for part in (x, torch.randn(C) + 1, torch.randn(C)))
+        made = student(layer_norm_hint(x), x=x, weight=weight, bias=bias)
+        answer = tensor(made, "Your result", shape, "(..., C), the shape of x,")
         right = F.layer_norm(x, (C,), weight, bias, EPS)
-        if not same(answer, right):
-            raise layer_norm_mistake(answer, right, x, weight, bias)
+        with torch.no_grad():
+            if not same(answer, right):
+                raise layer_norm_mistake(answer, right, x, weight, bias)
+        if x.requires_grad:
+            names = {"x": x, "weight": weight, "bias": bias}
+            look_at_gradients("Your result", made, right, {name: student.given[name] for name in names}, names,
+                              exact=False)
+
+
+def layer_norm_hint(x: Tensor) -> str:
+    """What may help where a function fails on this x."""
+    if x.dim() != 3:
+        return ("x may have any number of axes, and is normalised over the last: mean(-1, keepdim=True) asks for no more "
+                "than one.")
+    return "Keep the axis that you average over: mean(-1, keepdim=True)."
 
 
 def normalised(x: Tensor, axes=-1, eps: float = EPS, correction: int = 0, centre: bool = True) -> Tensor:
@@ -66,12 +95,9 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
         "You don't subtract the mean, and divide by the root mean square. That is RMSNorm; LayerNorm centres first.":
             normalised(x, centre=False) * weight + bias,
         "You subtract the mean, and then nothing is divided by the standard deviation.": (x - mean) * weight + bias,
-        f"You normalise over the positions. {other_axes}": normalised(x, 1) * weight + bias,
-        f"You normalise over the batch. {other_axes}": normalised(x, 0) * weight + bias,
-        f"You normalise over positions and channels together. {other_axes}": normalised(x, (1, 2)) * weight + bias,
-        f"You normalise over batch and positions together: that is batch norm. {other_axes}":
-            normalised(x, (0, 1)) * weight + bias,
-        f"You normalise over everything at once. {other_axes}": normalised(x, (0, 1, 2)) * weight + bias,
+        f"You normalise over the first axis. {other_axes}": normalised(x, 0) * weight + bias,
+        f"You normalise over everything at once. {other_axes}": normalised(x, tuple(range(x.dim()))) * weight + bias,
+        "The weight is used by its size alone: it may be negative too.": plain * weight.abs() + bias,
         "Weight and bias are missing: multiply by weight, then add bias.": plain,
         "The bias is missing: add it at the end.": plain * weight,
         "The weight is missing: multiply by it before you add the bias.": plain + bias,
@@ -81,6 +107,13 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
         "Your result has the wrong sign: x − mean, not mean − x.": -plain * weight + bias,
         "You use 1 + weight; the weight itself is meant.": plain * (1 + weight) + bias,
     }
+    if x.dim() == 3:
+        suspects |= {
+            f"You normalise over the positions. {other_axes}": normalised(x, 1) * weight + bias,
+            f"You normalise over positions and channels together. {other_axes}": normalised(x, (1, 2)) * weight + bias,
+            f"You normalise over batch and positions together: that is batch norm. {other_axes}":
+                normalised(x, (0, 1)) * weight + bias,
+        }
     for eps in (1e-3, 1e-4, 1e-6, 1e-8, 1e-12):
         suspects[f"Your eps is {eps:g}; here it is 1e-5, as in torch."] = normalised(x, eps=eps) * weight + bias
     accuse(answer, suspects)
@@ -89,85 +122,130 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
 
 # --------------------------------------------------------------------------------------------------- check_feed_forward
 
-@check("feed-forward: widen to d_ff, GELU, back to d_model, each position by itself, on 6 random inputs")
+@check("feed-forward: widen to d_ff, GELU, back to d_model, each position by itself, on 8 random inputs")
 def check_feed_forward(student: Student) -> None:
-    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C): nn.Linear, GELU, nn.Linear."""
-    for _ in range(6):
-        B, T, d_model = 2, random.randint(3, 5), random.choice((6, 8, 12))
-        d_ff = d_model * 4 + random.randint(1, 9)
+    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C): nn.Linear `expand`, GELU, nn.Linear `contract`."""
+    for trial in range(8):
+        d_model = one_of(1, 6, 8, 12)
+        d_ff = d_model * 4 + random.randint(1, 9) if trial % 2 == 0 else one_of(d_model, 1, 3, 100)
         module = student.module(d_model=d_model, d_ff=d_ff)
-        expand, contract = linears(student.name, module, d_model, d_ff)
-        x = torch.randn(B, T, d_model) * 2
-        answer = ask(module, student.name, x=x)
-        if isinstance(answer, Tensor) and answer.shape == (B, T, d_ff):
-            raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads back to d_model = "
-                          f"{d_model}.")
-        answer = tensor(answer, "Your result", (B, T, d_model), "(B, T, d_model)")
-        steady(student.name, module, x, answer)
-        hidden = expand(x).detach()
-        right = contract(F.gelu(hidden)).detach()
-        by_tanh = contract(F.gelu(hidden, approximate="tanh")).detach()          # GPT-2's approximation is as good
-        if not same(answer, right) and not same(answer, by_tanh):
-            raise feed_forward_mistake(answer, right, x, hidden, expand, contract)
+        look_at_linears(student.name, module, d_model, d_ff)
+        weights = shared_weights(student.name, module, FeedForward(d_model, d_ff))
+        x = laid_out(torch.randn(*one_of((2, 5, d_model), (1, 1, d_model), (3, 3, d_model))) * 2).requires_grad_()
+        for mode in (False, True):
+            made = student.ask(module.train(mode), x=x)
+            if isinstance(made, Tensor) and made.shape == (*x.shape[:-1], d_ff) != x.shape:
+                raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads back to d_model = "
+                              f"{d_model}.")
+            answer = tensor(made, "Your result", tuple(x.shape), "(B, T, d_model)")
+            exact, by_tanh = (right_feed_forward(weights, x, how) for how in ("none", "tanh"))
+            right = exact if same(answer, exact) else by_tanh                # GPT-2's approximation is as good
+            if not same(answer, right):
+                steady(student, module, x, answer)
+                raise feed_forward_mistake(answer, exact, x, weights)
+            look_at_gradients("Your result", made, right, {"x": student.given["x"]} | learned(module), {"x": x} | weights)
 
 
-def linears(name: str, module: nn.Module, d_model: int, d_ff: int):
-    """The two maps of a student's feed-forward: the one that widens and the one that leads back."""
+def right_feed_forward(weights: dict[str, Tensor], x: Tensor, approximate: str = "none") -> Tensor:
+    """The truth: two Linear with a GELU between them."""
+    hidden = F.linear(x, weights["expand.weight"], weights["expand.bias"])
+    return F.linear(F.gelu(hidden, approximate=approximate), weights["contract.weight"], weights["contract.bias"])
+
+
+def learned(module: nn.Module) -> dict[str, Tensor]:
+    """What a module learns, by name."""
+    return dict(module.named_parameters(remove_duplicate=False))
+
+
+def shared_weights(name: str, module: nn.Module, package: nn.Module) -> dict[str, Tensor]:
+    """Random weights of the package's module, by name, and the student's with the same: loaded as the notebook does it."""
+    shake(package)
+    found, wanted = module.state_dict(), package.state_dict()
+    missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing:
+        raise Mistake(f"{name} has no {missing[0]}. The cells that follow load the package's weights into it by name, so its "
+                      f"parts need these names: {', '.join(sorted({key.rpartition('.')[0] for key in wanted}))}.")
+    if foreign:
+        raise Mistake(f"{name} also has {foreign[0]}, which the package's does not have: the cells that follow load its weights "
+                      "by name, and there is nothing for that one. Leave it out.")
+    for key, value in wanted.items():
+        if found[key].shape != value.shape:
+            raise Mistake(f"{key} of {name} has shape {tuple(found[key].shape)}; right is {tuple(value.shape)} here: take the "
+                          "sizes from what __init__ is given.")
+    module.load_state_dict(wanted)
+    for key, value in module.state_dict().items():
+        if not torch.equal(value, wanted[key]):
+            raise Mistake(f"{name} can't hold the package's weights: {key} is one and the same tensor as another part's. Give "
+                          "each part weights of its own.")
+    return learned(package)
+
+
+def look_at_linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> None:
+    """The two maps of a student's feed-forward have to be there, where training finds them, and of the right sizes."""
     found = [part for part in module.modules() if isinstance(part, nn.Linear)]
     sizes = [(part.in_features, part.out_features) for part in found]
-    if not found and len(list(module.parameters())) > 1:
-        return bare_matrices(name, module, d_model, d_ff)
-    if not found:
+    if not list(module.parameters()):
         raise Mistake(f"{name} has no parameters that training could find. Put each nn.Linear in an attribute of its "
-                      f"own (self.expand = nn.Linear(…)) or into nn.Sequential; a plain list hides them.")
-    if sorted(sizes) == sorted([(d_model, d_ff), (d_ff, d_model)]):
-        return found[sizes.index((d_model, d_ff))], found[sizes.index((d_ff, d_model))]
-    if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0]:
+                      f"own (self.expand = nn.Linear(…)); a plain list hides them.")
+    if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0] and d_ff not in sizes[0]:
         raise Mistake(f"With d_ff = {d_ff} your hidden layer has {max(sizes[0])} numbers: use the d_ff that you were "
                       "given.")
-    raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> {d_model}; "
-                  f"it has {', '.join(f'{before} -> {after}' for before, after in sizes)}.")
+    if found and sorted(sizes) != sorted([(d_model, d_ff), (d_ff, d_model)]):
+        raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> {d_model}; "
+                      f"it has {', '.join(f'{before} -> {after}' for before, after in sizes)}.")
+    for part in ("expand", "contract"):
+        if not isinstance(getattr(module, part, None), nn.Linear):
+            raise Mistake(f"{name} has no nn.Linear self.{part}. The cells that follow load the package's weights by name, so "
+                          "the first is called expand and the second contract.")
+        if getattr(module, part).bias is None:
+            raise Mistake(f"self.{part} has no bias, and the package's has one, which the cells that follow load into it: "
+                          "nn.Linear(…) makes it by itself.")
 
 
-def bare_matrices(name: str, module: nn.Module, d_model: int, d_ff: int):
-    """The same two maps where they are made of plain parameters: two matrices, first in first, and biases."""
-    matrices = [parameter for parameter in module.parameters() if parameter.dim() == 2]
-    biases = {len(parameter): parameter for parameter in module.parameters() if parameter.dim() == 1}
-    if [sorted(matrix.shape) for matrix in matrices] != [sorted((d_model, d_ff))] * 2:
-        raise Mistake(f"{name} should have two matrices, {d_model} × {d_ff} and {d_ff} × {d_model}; "
-                      f"it has {', '.join(str(tuple(matrix.shape)) for matrix in matrices) or 'none'}.")
-    expand, contract = (matrix if matrix.shape == (size, other) else matrix.T for matrix, size, other in
-                        zip(matrices, (d_model, d_ff), (d_ff, d_model), strict=True))
-    return lambda x: x @ expand + biases.get(d_ff, 0), lambda x: x @ contract + biases.get(d_model, 0)
+def steady(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
+    """The same input must give the same output, in eval mode and where no dropout was asked for."""
+    again = student.ask(module, x=x).detach()
+    if same(again, answer):
+        return
+    if module.training:
+        raise Mistake("In training mode two calls on the same x give two results: something is dropped at random, though the "
+                      "dropout that was asked for is 0.")
+    raise Mistake("In eval mode two calls on the same x give two results: your dropout is on outside training too. "
+                  "Use nn.Dropout, or F.dropout(…, training=self.training).")
 
 
-def steady(name: str, module: nn.Module, x: Tensor, answer: Tensor) -> None:
-    """The same input must give the same output in eval mode."""
-    if not same(ask(module, name, x=x), answer):
-        raise Mistake("In eval mode two calls on the same x give two results: your dropout is on outside training too. "
-                      "Use nn.Dropout, or F.dropout(…, training=self.training).")
-
-
-def feed_forward_mistake(answer, right, x, hidden, expand, contract) -> Mistake:
+def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor, weights: dict[str, Tensor]) -> Mistake:
     """Why these numbers are wrong."""
     with torch.no_grad():
+        def expand(x: Tensor) -> Tensor:
+            return F.linear(x, weights["expand.weight"], weights["expand.bias"])
+
+        def contract(x: Tensor) -> Tensor:
+            return F.linear(x, weights["contract.weight"], weights["contract.bias"])
+
+        hidden = expand(x)
         shortcut = contract(hidden)
-        layer_norm = F.layer_norm(x, x.shape[-1:])
         accuse(answer, {
             "There is no GELU between the two Linear layers. Without something that bends, two matrices in a row are "
             "no more than one.": shortcut,
             "There is a ReLU between the two Linear layers; here it is GELU, which bends smoothly.":
                 contract(F.relu(hidden)),
             "There is a SiLU between the two Linear layers; here it is GELU.": contract(F.silu(hidden)),
+            "There is x · sigmoid(1.702 x) between the two Linear layers, a rough stand-in for GELU: use F.gelu.":
+                contract(hidden * (1.702 * hidden).sigmoid()),
             "There is a tanh between the two Linear layers; here it is GELU.": contract(hidden.tanh()),
             "There is a sigmoid between the two Linear layers; here it is GELU.": contract(hidden.sigmoid()),
+            "There is a leaky ReLU between the two Linear layers; here it is GELU.": contract(F.leaky_relu(hidden)),
+            "There is an ELU between the two Linear layers; here it is GELU.": contract(F.elu(hidden)),
             "The GELU comes after the second Linear. It belongs in between, where the numbers are d_ff wide.":
                 F.gelu(shortcut),
             "There is a second GELU, after the last Linear. What is added to the stream must be free to be negative.":
                 F.gelu(right),
+            "There are two GELUs in between, one after the other. One is enough.": contract(F.gelu(F.gelu(hidden))),
             "The GELU comes before the first Linear. It belongs in between.": contract(expand(F.gelu(x))),
             "x is added to your result. The residual connection belongs to the block, which adds it once.": x + right,
-            "x is normalised first. The norm belongs to the block.": contract(F.gelu(expand(layer_norm))),
+            "x is normalised first. The norm belongs to the block.":
+                contract(F.gelu(expand(F.layer_norm(x, x.shape[-1:])))),
             "Softmax is no activation for a hidden layer: use GELU.": contract(hidden.softmax(-1)),
         })
     return difference(answer, right, "Your feed-forward")
@@ -178,21 +256,54 @@ def feed_forward_mistake(answer, right, x, hidden, expand, contract) -> Mistake:
 PARTS = ("norm1", "attention", "norm2", "feed_forward")
 
 
-@check("block: x + attention(norm1(x)), then + feed_forward(norm2(that)), causal, on 5 random inputs")
+@check("block: x + attention(norm1(x)), then + feed_forward(norm2(that)), causal, on 8 random inputs")
 def check_block(student: Student) -> None:
     """Checks `cls(config: GPTConfig)`, a pre-norm block with `norm1`, `attention`, `norm2` and `feed_forward`."""
-    for _ in range(5):
-        config = block_config(d_ff=random.choice((20, 33)))
+    for trial in range(8):
+        config = block_config(d_ff=one_of(12, 20, 33), dropout=one_of(0.0, 0.3) if trial > 1 else 0.3,
+                              **one_of({}, {"d_model": 8, "n_heads": 1}, {"d_model": 6, "n_heads": 6}))
         block = student.module(config=config)
         parts(student.name, block, PARTS)
-        x = torch.randn(2, random.randint(3, 6), config.d_model)
-        with watched({name: getattr(block, name) for name in PARTS}) as seen:
-            answer = ask(block, student.name, x=x)
-        answer = tensor(answer, "Your result", tuple(x.shape), "(B, T, C)")
-        steady(student.name, block, x, answer)
-        look_at_block(answer, x, seen)
-        look_into_future(student.name, block, x, answer)
+        weights = shared_weights(student.name, block, TransformerBlock(config))
+        shape = one_of((2, 5), (1, 1), (3, 3), (1, 8)) if trial else (2, 5)
+        x = laid_out(torch.randn(*shape, config.d_model)).requires_grad_(trial % 2 == 1)
+        in_step(student, block, weights, x, right_block(weights, x, config.n_heads), "Your result", config, look_at_block)
     check_without_feed_forward(student)
+
+
+def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: Tensor, right: Tensor, what: str,
+            config: GPTConfig, look) -> None:
+    """Whether the student's module gives what is right, in eval mode and where there is no dropout; `look` says why not."""
+    for mode in (False, True) if config.dropout == 0 else (False,):
+        made = student.ask(module.train(mode), x=x)
+        answer = tensor(made, what, tuple(right.shape), "(B, T, vocab_size)" if what == "Your logits" else "(B, T, C)")
+        with torch.no_grad():
+            if not same(answer, right):
+                steady(student, module, x, answer)
+                look(answer, x, module)
+                look_into_future(student, module, x, answer)
+                raise difference(answer, right, f"Each part reads the right thing. Still, {what[0].lower()}{what[1:]}")
+        leaves = {"x": x} if x.requires_grad else {}
+        if not mode and (leaves or not x.is_floating_point()):
+            look_at_gradients(what, made, right, {name: student.given[name] for name in leaves} | learned(module),
+                              leaves | weights)
+
+
+def right_block(weights: dict[str, Tensor], x: Tensor, n_heads: int) -> Tensor:
+    """The truth about a block."""
+    def norm(name: str, x: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    qkv = F.linear(norm("norm1", x), weights["attention.qkv.weight"])                    # (B, T, 3 C)
+    q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, -1))
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+    x = x + F.linear(mixed, weights["attention.projection.weight"], weights["attention.projection.bias"])
+    return x + right_feed_forward(of_part(weights, "feed_forward"), norm("norm2", x)) if "norm2.weight" in weights else x
+
+
+def of_part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The weights of one part of a module, by the names that they have in it."""
+    return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
 def block_config(**sizes) -> GPTConfig:
@@ -230,8 +341,10 @@ def watched(modules: dict[str, nn.Module]):
             hook.remove()
 
 
-def look_at_block(answer: Tensor, x: Tensor, seen: dict) -> None:
+def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
     """Follows the stream through the block, part by part, and raises the first wrong turn."""
+    with watched({name: getattr(block, name) for name in PARTS}) as seen:
+        block(x)
     for name in ("attention", "feed_forward", "norm1", "norm2"):
         if not seen[name]:
             raise Mistake(never_used(name, seen))
@@ -285,7 +398,6 @@ def look_at_block(answer: Tensor, x: Tensor, seen: dict) -> None:
         "There is a norm on the way out (norm2 once more?). The stream leaves the block as it is.":
             F.layer_norm(right, right.shape[-1:]),
     })
-    raise difference(answer, right, "Each part reads the right thing, but what leaves the block")
 
 
 def never_used(name: str, seen: dict) -> str:
@@ -301,11 +413,11 @@ def never_used(name: str, seen: dict) -> str:
     return f"self.{name} is never used: call it in forward."
 
 
-def look_into_future(name: str, module: nn.Module, x: Tensor, answer: Tensor) -> None:
+def look_into_future(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
     """Changes the last position: no earlier one may notice."""
-    changed = x.clone()
-    changed[:, -1] = torch.randn_like(x[:, -1]) if x.is_floating_point() else (x[:, -1] + 1) % 7
-    again = ask(module, name, x=changed).detach()
+    changed = x.detach().clone()
+    changed[:, -1] = torch.randn_like(changed[:, -1]) if x.is_floating_point() else (changed[:, -1] + 1) % 7
+    again = student.ask(module, x=changed).detach()
     if not same(again[:, :-1], answer[:, :-1]):
         raise Mistake("Changing the last position changes your output at earlier ones: the future is visible. "
                       "Is the causal mask in the attention?")
@@ -323,10 +435,10 @@ def check_without_feed_forward(student: Student) -> None:
     if getattr(block, "norm2", None) is not None:
         raise Mistake("With d_ff = 0 there is no feed-forward, and norm2 is still there, with nothing to normalise "
                       "for: make it None too.")
+    weights = shared_weights(student.name, block, TransformerBlock(config))
     x = torch.randn(2, 4, config.d_model)
-    with watched({"attention": block.attention}) as seen:
-        answer = ask(block, f"With d_ff = 0, {student.name}", "Skip the second half where feed_forward is None.", x=x)
-    if not seen["attention"] or not same(answer, x + seen["attention"][0][1]):
+    answer = student.ask(block, "With d_ff = 0 there is no feed-forward. Skip the second half where feed_forward is None.", x=x)
+    if not same(tensor(answer, "Your result", (2, 4, config.d_model), "(B, T, C)"), right_block(weights, x, config.n_heads)):
         raise Mistake("With d_ff = 0 your block should give x + attention(norm1(x)), and it gives something else.")
 
 
@@ -338,24 +450,25 @@ def check_gpt(student: Student) -> None:
 
     With `token_embedding`, `position_embedding`, `blocks` (an nn.ModuleList), `norm` and `head`, as in GPTModel.
     """
-    for _ in range(3):
-        config = block_config(vocab_size=random.randint(20, 30))
+    for n_layers in (2, 1, 3, 4):
+        config = block_config(vocab_size=one_of(9, 25, 300), context_length=one_of(7, 12, 40), n_layers=n_layers,
+                              dropout=0.3 if n_layers == 3 else 0.0)
         model = student.module(config=config)
         parts(student.name, model, ("token_embedding", "position_embedding", "blocks", "norm", "head"))
         look_at_sizes(model, config)
-        ids = torch.randint(config.vocab_size, (2, config.context_length - random.randint(0, 3)))
-        stages = {"token_embedding": model.token_embedding, "position_embedding": model.position_embedding,
-                  "norm": model.norm, "head": model.head}
-        stages |= {f"blocks[{i}]": block for i, block in enumerate(model.blocks)}
-        with watched(stages) as seen:
-            answer = ask(model, student.name, ids=ids)
-        answer = tensor(answer, "Your logits", (*ids.shape, config.vocab_size), "(B, T, vocab_size)")
-        steady(student.name, model, ids, answer)
-        look_at_model(answer, ids, seen, model)
-        look_into_future(student.name, model, ids, answer)
-        for T in (1, config.context_length):
-            logits = ask(model, student.name, ids=torch.zeros(1, T, dtype=torch.int64))
-            tensor(logits, f"With T = {T}, your logits", (1, T, config.vocab_size), "(B, T, vocab_size)")
+        weights = shared_weights(student.name, model, GPTModel(config))
+        shapes = [one_of((1, 1), (3, 3), (1, config.context_length))] if n_layers % 2 else []
+        for B, T in ((2, config.context_length - random.randint(0, 3)), *shapes):
+            ids = laid_out(torch.randint(config.vocab_size, (B, T)))
+            in_step(student, model, weights, ids, right_model(weights, ids, config), "Your logits", config, look_at_model)
+
+
+def right_model(weights: dict[str, Tensor], ids: Tensor, config: GPTConfig) -> Tensor:
+    """The truth about a model."""
+    x = F.embedding(ids, weights["token_embedding.weight"]) + weights["position_embedding.weight"][:ids.shape[1]]
+    for i in range(config.n_layers):
+        x = right_block(of_part(weights, f"blocks.{i}"), x, config.n_heads)
+    return F.linear(F.layer_norm(x, x.shape[-1:], weights["norm.weight"], weights["norm.bias"]), weights["head.weight"])
 
 
 def look_at_sizes(model: nn.Module, config: GPTConfig) -> None:
@@ -368,8 +481,11 @@ def look_at_sizes(model: nn.Module, config: GPTConfig) -> None:
                       "layer.")
 
 
-def look_at_model(answer: Tensor, ids: Tensor, seen: dict, model: nn.Module) -> None:
+def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
     """Follows the stream through the model and raises the first wrong turn."""
+    with watched({f"blocks[{i}]": block for i, block in enumerate(model.blocks)}
+                 | {"norm": model.norm, "head": model.head}) as seen:
+        model(ids)
     for i in range(len(model.blocks)):
         if not seen[f"blocks[{i}]"]:
             raise Mistake(f"blocks[{i}] is never used: x goes through every block in turn.")
@@ -413,5 +529,7 @@ def look_at_model(answer: Tensor, ids: Tensor, seen: dict, model: nn.Module) -> 
             "Your model returns log-probabilities. Return the logits: the loss and the sampling apply softmax "
             "themselves.":
                 logits.log_softmax(-1),
+            "Your logits are divided by √d_model. That belongs to the scores of attention; here the head's output is returned "
+            "as it is.": logits / model.norm.weight.shape[0] ** 0.5,
         })
         raise difference(answer, logits, "Your model should return what the head made, and that")

@@ -5,39 +5,66 @@ import random
 import torch
 from torch import Tensor, nn
 
-from minigpt.classroom.checks.framework import Mistake, Student, accuse, check, difference, is_nan, one_of, same, tensor
-from minigpt.model import GPTConfig
+from minigpt import GPTConfig
+from minigpt.classroom.checks.cases import laid_out, one_of
+from minigpt.classroom.checks.framework import Mistake, Student, accuse, check, difference, is_nan, same, tensor
 
 # ----------------------------------------------------------------------------------------------- check_next_token_probs
 
-@check("next-token probabilities: temperature, top-k, top-p and greedy, rows summing to 1, on 36 random inputs")
+@check("next-token probabilities: temperature, top-k, top-p and greedy, rows summing to 1, on 42 random inputs")
 def check_next_token_probs(student: Student) -> None:
     """Checks `fn(logits: (B, V), temperature, top_k, top_p) -> (B, V)`, rows summing to 1.
 
-    Temperature 0 is greedy; then the top_k largest; then the smallest set whose mass reaches top_p; None switches
-    either off. Whether what top_k leaves is scaled up before top_p is measured is left open: here both give the same.
+    Temperature 0 is greedy; then the top_k largest, scaled up to 1; then the smallest set whose mass reaches top_p; None
+    switches either off.
     """
     warm = random.uniform(1.5, 2.5)
     for temperature, top_k, top_p in ((1.0, None, None), (0.5, None, None), (warm, None, None), (0, None, None),
                                       (1.0, 3, None), (1.0, 1, None), (0.7, 5, None), (1.0, None, 0.6),
-                                      (1.0, None, 0.01), (warm, None, 0.9), (1.0, None, 1.0), (0.8, 4, 0.8)):
-        for B in (4, 3, 1):
-            logits = clear_logits(B, random.randint(7, 11), temperature, top_k, top_p)
-            answer = student("Where top_k or top_p is None, skip that step." if None in (top_k, top_p) else "",
-                             logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
-            look_at_probs(answer, logits, temperature, top_k, top_p)
+                                      (1.0, None, 0.01), (warm, None, 0.9), (1.0, None, 1.0), (0.8, 4, 0.8),
+                                      (0, 2, 0.5), (1.0, 7, 0.3)):
+        for B, V in ((4, random.randint(7, 11)), (1, 7)):
+            ask_for_probs(student, clear_logits(B, V, temperature, top_k, top_p), temperature, top_k, top_p)
+    for V in (2, 9):
+        ask_for_probs(student, close_logits(3, V), 0, None, None)
+        ask_for_probs(student, torch.randn(2, 1), one_of(0, 1.0), None, one_of(None, 0.5))        # a single token
+        for level in (2000, -2000):                                                              # whole: halves are exact
+            steep = torch.stack([torch.randperm(V) for _ in range(3)]).float() + level
+            ask_for_probs(student, steep, one_of(0.5, 1.0, 2.0), one_of(None, 1, V), None)
+    many = torch.randperm(300)[None] / 64                                                        # ids that need more than 8 bits
+    for temperature, top_k in ((0, None), (1.0, None), (2.0, 280)):
+        ask_for_probs(student, many, temperature, top_k, None)
+    ask_for_probs(student, torch.tensor([[1.0, 3.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0]]), 0, None, None)      # ties
+
+
+def ask_for_probs(student: Student, logits: Tensor, temperature, top_k, top_p) -> None:
+    """One try."""
+    logits = laid_out(logits)
+    answer = student("Where top_k or top_p is None, skip that step." if None in (top_k, top_p) else "",
+                     logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    look_at_probs(answer, logits, temperature, top_k, top_p)
+
+
+def close_logits(B: int, V: int) -> Tensor:
+    """Logits that are all but equal: a small temperature in place of 0 would not tell the largest."""
+    return 1 + torch.stack([torch.randperm(V) for _ in range(B)]) * 1e-4
 
 
 def clear_logits(B: int, V: int, temperature: float, top_k, top_p) -> Tensor:
-    """Random logits without ties, and without a mass so close to top_p that rounding decides: one right answer."""
-    logits = torch.randn(256, V) * 1.5
+    """Random logits without ties, and without a mass so close to top_p that rounding decides: one right answer.
+
+    With both filters the first rows are such that it matters which comes first, and whether what top_k leaves is scaled up.
+    """
+    logits = torch.randn(512, V) * 1.5
     ordered = logits.sort(descending=True).values
-    clear = (ordered[:, :-1] - ordered[:, 1:]).amin(-1) > 0.01
-    if top_p is not None and top_p < 1:
-        mass = (ordered / temperature).softmax(-1)[:, :top_k].cumsum(-1)                   # (256, top_k or V)
+    kept = V if top_k is None else top_k
+    clear = (ordered[:, :kept] - ordered[:, 1:kept + 1] if kept < V else ordered[:, :-1] - ordered[:, 1:]).amin(-1) > 0.01
+    if top_p is not None and top_p < 1 and temperature > 0:
+        mass = (ordered / temperature).softmax(-1)[:, :top_k].cumsum(-1)                   # (512, top_k or V)
         shares = mass / mass[:, -1:]
         clear &= ((mass - top_p).abs().amin(-1) > 1e-3) & ((shares - top_p).abs().amin(-1) > 1e-3)
-        clear &= ((mass < top_p) == (shares < top_p)).all(-1)
+        differs = ((mass < top_p) != (shares < top_p)).any(-1)
+        return torch.cat([logits[clear & differs], logits[clear]])[:B]
     return logits[clear][:B]
 
 
@@ -65,8 +92,12 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
                       f"V): greedy is a 1 on the largest logit and 0 elsewhere.")
     answer = tensor(answer, f"With {setting}, your result", tuple(logits.shape), "(B, V)")
     greedy = nn.functional.one_hot(logits.argmax(-1), V).float()
+    largest = logits == logits.amax(-1, keepdim=True)
     if temperature == 0:
         right = greedy
+        if bool((largest.sum(-1) > 1).any()):
+            look_at_ties(answer, largest, setting)
+            return
     else:
         right = cut((logits / temperature).softmax(-1), top_k, top_p)
     if same(answer, right):
@@ -82,6 +113,10 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
             "With temperature = 0 all is on the least likely token: argmax, not argmin.":
                 nn.functional.one_hot(logits.argmin(-1), V).float(),
         })
+        if bool((answer[largest] >= 1 / V).all()):
+            raise Mistake(f"With temperature = 0 the largest logit of a row gets {float(answer[largest].min()):.2f} where 1 is right. "
+                          "0 is no small temperature: all is on the largest, however close the others come. Make it a case of "
+                          "its own.")
         raise difference(answer, right, "With temperature = 0 all should be on the largest logit, and a probability")
     probs, plain = (logits / temperature).softmax(-1), logits.softmax(-1)
     accuse(answer, {
@@ -104,6 +139,7 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
             f"With {setting}, the temperature has no effect: dividing probabilities by it and scaling to 1 again "
             "changes nothing. Divide the logits.": plain / temperature / (plain / temperature).sum(-1, keepdim=True),
         })
+    accuse_order(answer, probs, setting, top_k, top_p)
     accuse_top_k(answer, logits, probs, setting, top_k, top_p)
     accuse_top_p(answer, logits, probs, plain, setting, top_k, top_p)
     rows = answer.sum(-1)
@@ -113,6 +149,17 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
                       + (" What is left after filtering must be scaled up again." if top_k or top_p else ""))
     raise Mistake(f"With {setting}, row 0 keeps {int((answer[0] > 0).sum())} tokens where {int((right[0] > 0).sum())} "
                   f"are right, and {difference(answer, right, 'a probability')}")
+
+
+def look_at_ties(answer: Tensor, largest: Tensor, setting: str) -> None:
+    """Of equal largest logits any may get all, or they share it, as long as it is 1 together."""
+    rows = answer.sum(-1)
+    if not same(rows, torch.ones_like(rows)):
+        row = int((rows - 1).abs().argmax())
+        raise Mistake(f"With {setting}, row {row} sums to {float(rows[row]):.2f}: {int(largest[row].sum())} logits are equally large "
+                      "there, and each gets a 1. argmax finds one of them.")
+    if bool((answer * ~largest).abs().amax() > 1e-4):
+        raise Mistake(f"With {setting}, a token whose logit is not the largest of its row gets a share.")
 
 
 def nan_mistake(answer: Tensor, logits: Tensor, setting: str, temperature: float, top_k, top_p) -> Mistake:
@@ -127,6 +174,9 @@ def nan_mistake(answer: Tensor, logits: Tensor, setting: str, temperature: float
                            "none need be: it is the sum of the likeliest that has to reach it.")
         return Mistake(f"{yours} in some row: nothing is left of it. Where the first token alone reaches top_p you "
                        "drop the token that crosses top_p; it has to stay.")
+    if float(logits.abs().max()) > 100:
+        return Mistake(f"{yours}: exp of a logit of {float(logits.abs().max()):.0f} is infinite. `softmax` subtracts the largest of "
+                       "the row first.")
     if top_k is not None and not is_nan(answer[0]):
         return Mistake(f"{yours}, but not in row 0: every row uses the threshold of row 0, and nothing is left of "
                        "some. Each row has its own k-th largest.")
@@ -178,6 +228,7 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
     """The usual slips with top_p, none of which concerns the very largest probability alone."""
     if top_p is None:
         return
+    probs = cut(probs, top_k, None)                                                     # what top_p is to see
     ordered, order = probs.sort(descending=True)
     before = ordered.cumsum(-1) - ordered                                               # the mass ahead of each
 
@@ -214,6 +265,14 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
     })
 
 
+def accuse_order(answer: Tensor, probs: Tensor, setting: str, top_k, top_p) -> None:
+    """The usual slip where both filters are on."""
+    if top_k is not None and top_p is not None:
+        accuse(answer, {
+            f"With {setting}, top_p is measured on all tokens. It comes second: first top_k, then let what top_k leaves sum to 1 "
+            "again, and only then add up to top_p.": filtered(probs, (cut(probs, top_k, None) > 0) & (cut(probs, None, top_p) > 0))})
+
+
 def back_ascending(probs: Tensor, top_p: float) -> Tensor:
     """What top-p keeps if the least likely tokens are added up first."""
     ordered, order = probs.sort()
@@ -229,41 +288,47 @@ class Parrot(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.table = nn.Parameter(torch.randn(config.vocab_size, config.vocab_size, config.vocab_size))
+        self.tables = nn.Parameter(torch.randn(2, config.vocab_size, config.vocab_size))
         self.windows: list[list[int]] = []
 
     def favourite(self, before: int, last: int) -> int:
         """What it says after these two."""
-        return int(self.table[before, last].argmax())
+        return int(self.logits(torch.tensor([before, last]))[-1].argmax())
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """(T,) or (B, T) -> the same and V."""
+        before = torch.cat([ids[..., :1], ids[..., :-1]], dim=-1)
+        return self.tables[0, before] + self.tables[1, ids]
 
     def forward(self, ids: Tensor) -> Tensor:
         """(1, T) -> (1, T, V)."""
         if ids.dim() != 2:
             raise ValueError(f"ids must be (B, T), not {tuple(ids.shape)}")
-        if ids.shape[1] > self.config.context_length:
+        if not 0 < ids.shape[1] <= self.config.context_length:
             raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, not {ids.shape[1]}")
         self.windows.append(ids[0].tolist())
-        before = torch.cat([ids[:, :1], ids[:, :-1]], dim=1)
-        return self.table[before, ids]
+        return self.logits(ids)
 
 
-@check("generate: greedy, one token after another, past the context too, the prompt kept, on 8 prompts")
+@check("generate: greedy, one token after another, past the context too, the prompt kept, on 13 prompts")
 def check_generate(student: Student) -> None:
     """Checks `fn(model, ids: (1, T), max_new_tokens) -> (1, T + max_new_tokens)`: greedy, in a window of the context.
 
     The model's context is `model.config.context_length`, and ids that come earlier are no longer shown to it.
     """
-    for trial in range(8):
-        context_length, V = random.randint(4, 7), 9
+    for trial in range(13):
+        context_length, V = one_of(4, 5, 6, 7), one_of(9, 9, 300) if trial > 7 else 9
         model = Parrot(GPTConfig(vocab_size=V, context_length=context_length, d_model=4, n_heads=1, d_ff=0)).eval()
-        T = (3, context_length + 3, 2, 4)[trial % 4]
+        T = (3, context_length + 3, 2, 4, 1, context_length, context_length - 1, context_length + 1)[trial % 8]
         count = one_of(1, 2) if trial % 2 and trial > 3 else 2 * context_length
-        ids = torch.randint(V, (1, T))
-        answer = student(f"The model reads at most {context_length} tokens: show it ids[:, -context_length:].",
-                         model=model, ids=ids, max_new_tokens=count)
+        count = 0 if trial == 12 else count
+        ids = laid_out(torch.randint(V, (1, T)))
+        model.windows = []
+        answer = student(f"The model reads at most {context_length} tokens, and at least one: show it "
+                         "ids[:, -context_length:].", model=model, ids=ids, max_new_tokens=count)
         right = ids[0].tolist()
         for _ in range(count):
-            right.append(model.favourite(*right[-2:]))
+            right.append(model.favourite(*[right[0], *right][-2:]))
         look_at_generated(answer, right, ids, count, model)
 
 
@@ -273,9 +338,12 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
     given = f"From {T} ids and max_new_tokens = {count}"
     if isinstance(answer, Tensor) and answer.dim() == 2 and answer.shape[0] == 1:
         length = answer.shape[1]
-        if length == count:
+        if length == count != T + count:
             raise Mistake(f"{given} you return {length} ids: the prompt is lost. Return it too, with the new ids "
                           "behind it.")
+        if length == T + 1 < T + count - 1 and len(model.windows) == 1:
+            raise Mistake(f"{given} you return {length} ids, a single new one. Does `return` stand inside the loop? It ends the "
+                          "function in the first turn: put it behind the loop, as far left as `for`.")
         if length in (T + count - 1, T + count + 1):
             raise Mistake(f"{given} you return {length} ids, one too {'few' if length < T + count else 'many'}: "
                           f"{T} + {count} = {T + count}.")
@@ -283,12 +351,13 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
             raise Mistake(f"{given} you return {length} ids: you cut what you keep to the context. "
                           "Cut only what the model reads, and keep all ids.")
     answer = tensor(answer, "Your result", (1, T + count), "(1, T + max_new_tokens)", "int64")[0].tolist()
-    if answer == right and all(len(window) > 1 for window in model.windows):
+    if answer == right:
+        look_at_windows(model, right, T, count)
         return
     if answer[:T] != right[:T]:
         raise Mistake(f"{given} your result should begin with the prompt, {right[:T]}, and begins with {answer[:T]}. "
                       "New ids go behind: torch.cat([ids, new], dim=1).")
-    if any(len(window) == 1 for window in model.windows):
+    if T > 1 and any(len(window) == 1 for window in model.windows):
         raise Mistake("Your model is shown only the newest token. Show it the tokens before too, up to its context.")
     place = next(i for i in range(len(right)) if answer[i] != right[i])
     wrong = f"{given}, new id {place - T} is {answer[place]} where {right[place]} is right"
@@ -298,14 +367,30 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
             raise Mistake(f"{wrong}: your model reads the first ids. It should read the last: ids[:, "
                           "-context_length:].")
         raise Mistake(f"{wrong}: your model does not read the ids that come just before.")
-    logits = [model.table[[window[0], *window[:-1]], window] for window, _ in steps]               # (T, V) each
+    logits = [model.logits(torch.tensor(window)) for window, _ in steps]                           # (T, V) each
     new = answer[T:]
+    if len(model.windows) > count:
+        raise Mistake(f"{wrong}, and your model is asked {len(model.windows)} times for {count} new ids. Once for each is enough.")
     for reason, choice in {
         "you take the smallest logit. Greedy takes the largest.": lambda rows: rows[-1].argmin(),
         "you use the logits of the first position. The next token's are the last position's: logits[:, -1].":
             lambda rows: rows[0].argmax(),
-        "you use the logits of the last position but one. Take logits[:, -1].": lambda rows: rows[-2].argmax(),
+        "you use the logits of the last position but one. Take logits[:, -1].": lambda rows: rows[min(len(rows), 2) * -1].argmax(),
+        "you take the second largest logit. Greedy takes the largest.": lambda rows: rows[-1].topk(2).indices[-1],
     }.items():
         if new == [int(choice(rows)) for rows in logits]:
             raise Mistake(f"{wrong}: {reason}")
     raise Mistake(f"{wrong}. Greedy takes the largest logit of the last position: did you draw at random?")
+
+
+def look_at_windows(model: Parrot, right: list[int], T: int, count: int) -> None:
+    """The ids are right: but this model looks at two of them alone, and another would miss what it was not shown."""
+    context_length = model.config.context_length
+    for length in range(T, T + count):
+        whole = right[max(0, length - context_length):length] if length <= context_length or length == T else None
+        if whole is not None and whole not in model.windows:
+            longest = max((len(window) for window in model.windows), default=0)
+            if longest == 1:
+                raise Mistake("Your model is shown only the newest token. Show it the tokens before too, up to its context.")
+            raise Mistake(f"The model can read {context_length} ids, and of {length} you show it fewer, {longest} at most. What it is "
+                          "not shown it has forgotten: ids[:, -context_length:], without a 1 taken off.")

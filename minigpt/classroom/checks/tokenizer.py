@@ -4,19 +4,12 @@ Texts are built from a few letters, so that repeats, overlaps and the corner cas
 """
 
 import random
+import unicodedata
 from collections import Counter
 
 from minigpt.arguments import shown
-from minigpt.classroom.checks.framework import (
-    Mistake,
-    Student,
-    Try,
-    article,
-    check,
-    explanation,
-    one_of,
-    shortest_wrong,
-)
+from minigpt.classroom.checks.cases import large_ids, one_of
+from minigpt.classroom.checks.framework import Mistake, Student, Try, article, check, explanation, shortest_wrong
 
 BYTES = [bytes([value]) for value in range(256)]
 
@@ -72,7 +65,7 @@ def fewest_tokens(text: bytes, vocab: set[bytes]) -> int:
     return best[-1]
 
 
-@check("longest match: spells every text, takes the longest token at each place, equal to ours on 43 texts")
+@check("longest match: spells every text, takes the longest token at each place, equal to ours on 59 texts")
 def check_longest_match(student: Student) -> None:
     """Checks `fn(text: bytes, vocab: set[bytes]) -> list[bytes]`: greedy longest match; `vocab` has all 256 bytes."""
     small = {b"a", b"b", b"c", b"ab", b"abc"} | set(BYTES)
@@ -82,13 +75,26 @@ def check_longest_match(student: Student) -> None:
         vocab = {bytes(random.choices(b"ab ", k=random.randint(2, 5))) for _ in range(12)} | {"é".encode()} | set(BYTES)
         text = bytes(random.choices(b"abc ", weights=(4, 4, 1, 2), k=random.randint(1, 30)))
         cases.append((text + one_of(b"", "né".encode(), b" "), vocab))
+    cases += [case_of_any_bytes(random.randint(6, 40)) for _ in range(13)] + [case_of_any_bytes(300)]
+    cases += [(random.choice(cases)[0], set(BYTES)),          # a vocabulary of bytes alone
+              (bytes(random.choices(b"ab", k=300)), small)]   # a text on which trying everything takes for ever
     tries = []
     for text, vocab in cases:
         answer = student(text=text, vocab=vocab)
         look_at_tokens(student.name, answer, text, vocab)
-        tries.append(Try((text, vocab), answer, longest_match(text, vocab)))
+        tries.append(Try((text, vocab), list(answer), longest_match(text, vocab)))
     if any(one.wrong for one in tries):
         raise longest_match_mistake(tries)
+
+
+def case_of_any_bytes(longest: int) -> tuple[bytes, set[bytes]]:
+    """A text with line ends, spaces at its ends, a byte-order mark and bytes that are no UTF-8; tokens of up to `longest`."""
+    odd = (b"\n", b"\r\n", b" ", b"\xef\xbb\xbf", b"\xff", b"\x00", "ﬁ".encode(), b"\t", b"E")
+    text = b"".join(random.choices((*odd, b"a", b"b", b"ab"), k=longest + 20))
+    text = one_of(b" ", b"\xef\xbb\xbf", b"") + text + one_of(b" ", b"\r\n", b"")
+    starts = [random.randrange(len(text)) for _ in range(8)]
+    sizes = [longest, *(random.randint(2, longest) for _ in starts[1:])]
+    return text, {text[start:start + size] for start, size in zip(starts, sizes, strict=True)} | set(BYTES)
 
 
 def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
@@ -113,6 +119,9 @@ def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
     if len(spelled) < len(text) and text.startswith(spelled):
         raise Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. "
                       "Does the loop go on until start == len(text)?")
+    if len(spelled) < len(text) and text.strip().replace(b" ", b"") == spelled.strip().replace(b" ", b"") != text.replace(b" ", b""):
+        raise Mistake(f"{yours}: joined together they no longer spell the text, what stood at its ends is gone. A space or a line "
+                      "end is a byte like any other: strip nothing.")
     if spelled.replace(b" ", b"") == text.replace(b" ", b""):
         raise Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. "
                       "A space is a byte like any other.")
@@ -139,7 +148,7 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
     })
     if reason:
         return Mistake(yours + reason)
-    if all(len(one.answer) == fewest_tokens(*one.inputs) for one in tries):
+    if all(len(one.answer) == fewest_tokens(*one.inputs) for one in tries if len(one.inputs[0]) < 100):
         return Mistake(f"{yours}, the fewest tokens possible. Clever, but greedy never looks ahead: "
                        f"at each place it takes the longest token, {right}.")
     limit = max(len(token) for one in tries for token in one.answer)
@@ -151,10 +160,11 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
 
 # ---------------------------------------------------------------------------------------------------- check_pair_counts
 
-@check("pair counts: every pair of neighbours counted, in order, equal to ours on 33 lists")
+@check("pair counts: every pair of neighbours counted, in order, equal to ours on 42 lists")
 def check_pair_counts(student: Student) -> None:
     """Checks `fn(ids: list[int]) -> dict[tuple[int, int], int]`: how often each pair of neighbours occurs."""
     cases = [[], [7], [1, 2, 1, 2, 1]] + [random.choices(range(4), k=random.randint(2, 20)) for _ in range(30)]
+    cases += [large_ids(random.randint(2, 30)) for _ in range(8)] + [[5] * 300]           # a count that needs more than 8 bits
     tries = []
     for ids in cases:
         answer = student(ids=ids)
@@ -186,11 +196,30 @@ def pair_counts_mistake(tries: list[Try]) -> Mistake:
             lambda ids: Counter(zip(ids[:-1], ids[1:-1], strict=False)),
         "the pairs are the wrong way round: (left, right), as they stand in the text.":
             lambda ids: Counter(zip(ids[1:], ids, strict=False)),
+        "the first pair is missing. The pairs begin with (ids[0], ids[1]).":
+            lambda ids: Counter(zip(ids[1:], ids[2:], strict=False)),
+        "ids that follow themselves are left out. (3, 3) is a pair like any other.":
+            lambda ids: Counter(pair for pair in zip(ids, ids[1:], strict=False) if pair[0] != pair[1]),
+        "each id is paired with the next but one. Neighbours stand side by side.":
+            lambda ids: Counter(zip(ids, ids[2:], strict=False)),
+        "every two ids are paired, wherever they stand. Only neighbours count.":
+            lambda ids: Counter((left, right) for i, left in enumerate(ids) for right in ids[i + 1:]),
+        "pairs that occur once are left out. They count too.":
+            lambda ids: {pair: n for pair, n in Counter(zip(ids, ids[1:], strict=False)).items() if n > 1},
+        "every count is one too high. What is not there yet starts at 0.":
+            lambda ids: {pair: n + 1 for pair, n in Counter(zip(ids, ids[1:], strict=False)).items()},
+        "every count is one too low. The first time counts as 1.":
+            lambda ids: {pair: n - 1 for pair, n in Counter(zip(ids, ids[1:], strict=False)).items() if n > 1},
     })
     if reason:
         return Mistake(f"{yours}: {reason}")
     pair = next(pair for pair in (*right, *answer) if right.get(pair, 0) != answer.get(pair, 0))
-    return Mistake(f"{yours}: {pair} occurs {right.get(pair, 0)} times, and you count {answer.get(pair, 0)}.")
+    return Mistake(f"{yours}: {pair} occurs {times(right.get(pair, 0))}, and you count {answer.get(pair, 0)}.")
+
+
+def times(n: int) -> str:
+    """How often, in words."""
+    return {0: "nowhere", 1: "once", 2: "twice"}.get(n, f"{n} times")
 
 
 def pairs_apart(ids: list[int]) -> Counter:
@@ -272,7 +301,32 @@ def merge_and_keep(ids, pair, new_id) -> list[int]:
     return kept
 
 
-@check("merge: every pair replaced, from left to right, nothing else touched, equal to ours on 47 lists")
+def merge_digits(ids, pair, new_id) -> list[int]:
+    """What comes of replacing in the text of the list: "[11, 2]" holds "1, 2"."""
+    text = str(ids).replace(f"{pair[0]}, {pair[1]}", str(new_id))
+    return [int(number) for number in text.strip("[]").split(",") if number.strip()]
+
+
+def merge_again(ids, pair, new_id) -> list[int]:
+    """What comes of merging until nothing changes, where the pair may hold the new id."""
+    while (merged := merge(ids, pair, new_id)) != ids and len(merged) < len(ids):
+        ids = merged
+    return ids
+
+
+def merge_apart(ids, pair, new_id) -> list[int]:
+    """What comes of removing a left and the next right one, wherever it stands."""
+    ids, merged = list(ids), []
+    while ids:
+        first = ids.pop(0)
+        if first == pair[0] and pair[1] in ids:
+            ids.remove(pair[1])
+            first = new_id
+        merged.append(first)
+    return merged
+
+
+@check("merge: every pair replaced, from left to right, nothing else touched, equal to ours on 64 lists")
 def check_merge(student: Student) -> None:
     """Checks `fn(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]`: one byte-pair merge."""
     cases = [([1, 2, 3], (1, 2)), ([3, 1, 2], (1, 2)), ([], (1, 2)), ([1], (1, 2)), ([1, 2], (1, 2)),
@@ -281,13 +335,18 @@ def check_merge(student: Student) -> None:
         left = random.randint(0, 3)
         pair = (left, one_of(left, random.randint(0, 3)))
         cases.append((random.choices(range(4), k=random.randint(3, 20)), pair))
+    cases += [([11, 2], (1, 2)), ([1, 21], (1, 2)), ([5] * 8, (5, 5)), ([0, 0, 7, 0, 0], (0, 0))]        # 1 and 2 as digits
+    for _ in range(12):
+        ids = large_ids(random.randint(2, 30))
+        cases.append((ids, one_of((ids[0], ids[1]), (ids[-2], ids[-1]), (ids[0], ids[0]))))
+    cases.append((random.choices(range(3), k=300), (1, 2)))
     tries = []
     for ids, pair in cases:
-        new_id = random.randint(256, 999)
+        new_id = one_of(random.randint(256, 999), 70_000)
         answer, right = student(ids=ids, pair=pair, new_id=new_id), merge(ids, pair, new_id)
         if not isinstance(answer, list):
             raise Mistake(f"{student.name} returns {article(answer)}; it should return a list of ids, such as {right}.")
-        tries.append(Try((ids, pair, new_id), answer, right))
+        tries.append(Try((ids, pair, new_id), list(answer), right))
     if any(one.wrong for one in tries):
         raise merge_mistake(tries)
 
@@ -307,6 +366,11 @@ def merge_mistake(tries: list[Try]) -> Mistake:
             merge_single_ids,
         "the last id is lost. It has no right neighbour, and has to be copied all the same.": merge_without_the_last,
         "the new id is put in, and the pair was not taken out.": merge_and_keep,
+        "you work on the ids as one text of digits, in which 11, 2 holds a 1, 2 too. Compare numbers with numbers.":
+            merge_digits,
+        "what you have merged is looked at again. Each id of the input is looked at once, from left to right.": merge_again,
+        "the pair's two ids are swapped for the new one even if something stands between them. Merge neighbours only.":
+            merge_apart,
     })
     if reason:
         return Mistake(f"{yours}: {reason} Right is {right}.")
@@ -317,35 +381,56 @@ def merge_mistake(tries: list[Try]) -> Mistake:
 
 # --------------------------------------------------------------------------------------------------------- check_decode
 
-TEXTS = ["Größe 🙂", "a naïve café", "日本 and 🇫🇷", "plain text"]
+TEXTS = ("Größe 🙂", "a naïve café", "日本 and 🇫🇷", "plain text", " spaces at both ends \n", "\ufeffa mark at the start",
+         "line\r\nends\rof\nthree kinds", "cafe\u0301 in two characters", "ﬁ and ①", "\x00\t", "İstanbul ẞ")
+BROKEN = ("ok é".encode()[:-1], b"\xff", b"\xa9 first", b"a\xf0\x9f\x99b", "é".encode() + b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf\xff")
 
 
 @check("decode: characters that span several tokens come back whole, and broken bytes become �")
 def check_decode(student: Student) -> None:
     """Checks `fn(ids: list[int], vocab: tuple[bytes, ...]) -> str`: ids to text, with U+FFFD for invalid UTF-8."""
-    for text in [*TEXTS, random.choice("éüøλЖ") + random.choice("🙂🐍🚀") + " end"]:
-        vocab = tuple(random.sample(BYTES, len(BYTES))) + (b"the", b" a", b"\xc3", "ß".encode())
-        ids = [vocab.index(bytes([value])) for value in text.encode()]
-        answer = student("The bytes of one character may be spread over several tokens.", ids=ids, vocab=vocab)
-        if answer != text:
-            raise decode_mistake(student.name, answer, text, [vocab[i] for i in ids])
-    for tokens in ([b"the", b" a"], []):
-        answer = student(ids=[vocab.index(token) for token in tokens], vocab=vocab)
-        if answer != "".join(token.decode() for token in tokens):
-            raise decode_mistake(student.name, answer, b"".join(tokens).decode(), tokens)
-    cut = [vocab.index(bytes([value])) for value in "ok é".encode()[:-1]]             # half an é at the end
-    answer = student('bytes.decode("utf-8", errors="replace") shows � instead of stopping.', ids=cut, vocab=vocab)
-    if answer != "ok �":
-        raise Mistake(f"The ids end in the middle of an é: that half should show as �, \"ok �\", and yours gives "
-                      f"{answer!r}. Decode with errors=\"replace\".")
+    for text in [*TEXTS, "", random.choice("éüøλЖ") + random.choice("🙂🐍🚀") + " end"]:
+        vocab = shuffled_vocab(one_of(0, 0, 80_000) if text == TEXTS[0] else 0)
+        ask_for_text(student, "The bytes of one character may be spread over several tokens.", vocab, text.encode())
+    vocab = tuple(BYTES) + (b"the", b" a", b"\xc3", "ß".encode())                          # where a byte's id is the byte
+    for tokens in ([b"the", b" a"], [b"\xc3", b"\x9f", b"the", "ß".encode()], []):
+        ids = [vocab.index(token) for token in tokens]
+        answer = student(ids=ids, vocab=vocab)
+        if answer != b"".join(vocab[i] for i in ids).decode():
+            raise decode_mistake(student.name, answer, b"".join(tokens).decode(), ids, vocab)
+    for broken in BROKEN:
+        ask_for_text(student, 'bytes.decode("utf-8", errors="replace") shows � instead of stopping.', shuffled_vocab(), broken)
 
 
-def decode_mistake(name: str, answer, text: str, tokens: list[bytes]) -> Mistake:
+def shuffled_vocab(more: int = 0) -> tuple[bytes, ...]:
+    """All bytes in any order, some longer tokens, and room before them for `more`: an id is no byte."""
+    longer = (b"the", b" a", b"\xc3", "ß".encode(), b"E\r\n ")
+    return (b"unused",) * more + tuple(random.sample(BYTES, len(BYTES))) + longer
+
+
+def ask_for_text(student: Student, hint: str, vocab: tuple[bytes, ...], spelled: bytes) -> None:
+    """One try: ids of these bytes, one a byte."""
+    place = {token: i for i, token in enumerate(vocab)}
+    ids = [place[bytes([value])] for value in spelled]
+    right = spelled.decode(errors="replace")
+    answer = student(hint, ids=ids, vocab=vocab)
+    if answer == right:
+        return
+    if "�" in right and isinstance(answer, str):
+        where = "in the middle of an é" if spelled == BROKEN[0] else f"with {spelled}"
+        if answer == spelled.decode(errors="ignore") or spelled == BROKEN[0]:
+            raise Mistake(f"The ids end {where}: what is no character should show as �, {right!r}, and yours gives "
+                          f"{answer!r}. Decode with errors=\"replace\".")
+    raise decode_mistake(student.name, answer, right, ids, vocab)
+
+
+def decode_mistake(name: str, answer, text: str, ids: list[int], vocab: tuple[bytes, ...]) -> Mistake:
     """Why this is not the text."""
     if not isinstance(answer, str):
         if isinstance(answer, (bytes, bytearray)):
             return Mistake(f"{name} returns bytes, {shown(bytes(answer))}: decode them into a str.")
         return Mistake(f"{name} returns {article(answer)}; it should return a str.")
+    tokens = [vocab[i] for i in ids]
     joined = b"".join(tokens)
     yours = f"{text!r} comes back as {answer!r}"
     reasons = {
@@ -359,7 +444,21 @@ def decode_mistake(name: str, answer, text: str, tokens: list[bytes]) -> Mistake
         "each token is written as Python writes bytes. Join the bytes, then decode.": "".join(map(str, tokens)),
         "spaces have come between the tokens. The tokens carry their own: join with b\"\".":
             b" ".join(tokens).decode(errors="replace"),
-    }
+        "the ids themselves were taken for characters. An id is a place in vocab: its bytes are vocab[i].":
+            "".join(map(chr, ids)) if max(ids, default=0) < 0xD800 else None,
+        "the ids themselves were taken for bytes. An id is a place in vocab: its bytes are vocab[i].":
+            bytes(ids).decode(errors="replace") if max(ids, default=0) < 256 else None,
+        "the tokens come in reverse order.": b"".join(tokens[::-1]).decode(errors="replace"),
+        "the first token is lost.": b"".join(tokens[1:]).decode(errors="replace"),
+        "the last token is lost.": b"".join(tokens[:-1]).decode(errors="replace"),
+        "the byte-order mark is lost. It is a character like any other: \"utf-8\", not \"utf-8-sig\".":
+            joined.decode("utf-8-sig", errors="replace"),
+        "what stands at its ends is gone. A space is a character like any other: strip nothing.": text.strip(),
+        "the line ends are not what they were. Give back every byte: replace nothing.":
+            text.replace("\r\n", "\n").replace("\r", "\n"),
+    } | {"its characters were normalised. They look alike, and are other bytes: give back what is there.":
+         unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")
+         if unicodedata.normalize(form, text) == answer}
     for reason, wrong in reasons.items():
         if answer == wrong:
             return Mistake(f"{yours}: {reason}")

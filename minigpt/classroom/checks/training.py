@@ -2,11 +2,15 @@
 
 import math
 import random
+from collections import Counter
 
+import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minigpt import GPTConfig
+from minigpt.classroom.checks.cases import laid_out, one_of, sizes
 from minigpt.classroom.checks.framework import (
     Mistake,
     Student,
@@ -14,22 +18,21 @@ from minigpt.classroom.checks.framework import (
     article,
     check,
     is_nan,
+    look_at_gradients,
+    one_number,
     pair,
     same,
     tensor,
 )
-from minigpt.model import GPTConfig
 
 # ---------------------------------------------------------------------------------------------------------- check_batch
 
-@check("batch: windows from every possible start, drawn at random, y one token later than x, on 71 batches")
+@check("batch: windows from every possible start, each equally likely, y one token later than x, on 23 batches",
+       repeatable=False)
 def check_batch(student: Student) -> None:
-    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size, context_length) int64.
-
-    `ids` is an int64 tensor; a function that wants a NumPy array or a list is right too.
-    """
-    convert, long = container(student), torch.randperm(5000)
-    batches = [starts_of_batch(student, convert, long, 6, 12) for _ in range(6)]
+    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size, context_length) int64."""
+    long = 70_000 + torch.randperm(5000)
+    batches = [starts_of_batch(student, laid_out(long), 6, 12) for _ in range(6)]
     for starts in batches:
         steps = {second - first for first, second in zip(starts, starts[1:], strict=False)}
         if steps == {0}:
@@ -39,31 +42,27 @@ def check_batch(student: Student) -> None:
                           "Draw each start at random, anywhere in the text.")
     if all(starts == batches[0] for starts in batches):
         raise Mistake("Six batches in a row are the same batch. Draw new starts at each call, and set no seed inside.")
+    if all(starts == sorted(starts) for starts in batches):
+        raise Mistake("The windows of a batch come in the order of the text. Each row should start anywhere, whatever the row before "
+                      "it did.")
     short = 100 + torch.randperm(10)                     # context 3: starts 0 to 6 are possible, and each must be drawn
-    drawn = {start for _ in range(64) for start in starts_of_batch(student, convert, short, 3, 4)}
+    drawn = Counter(start for _ in range(8) for start in starts_of_batch(student, short, 3, 300))
     look_at_starts(drawn, n_starts=7, context_length=3, length=10)
-    starts_of_batch(student, convert, 50 + torch.randperm(6), 5, 3)                            # there is only one start
+    for N, context_length, batch_size in ((6, 5, 3), (2, 1, 1), (40, 39, 2), (300, 1, 4), (20, 5, 5), (400, 256, 3), (9, 3, 1)):
+        starts_of_batch(student, laid_out(200 + torch.randperm(N)), context_length, batch_size)    # (6, 5) has one start only
 
 
-def container(student: Student):
-    """What to hand ids over in: a tensor, unless the function fails on one and takes an array or a list."""
-    for convert in (lambda ids: ids, lambda ids: ids.numpy(), lambda ids: ids.tolist()):
-        try:
-            student.answer(convert(torch.arange(1000)), 2, 2)
-            return convert
-        except Exception:
-            continue
-    return lambda ids: ids
-
-
-def starts_of_batch(student: Student, convert, ids: Tensor, context_length: int, batch_size: int) -> list[int]:
+def starts_of_batch(student: Student, ids: Tensor, context_length: int, batch_size: int) -> list[int]:
     """Where the rows of one batch start, once all else about it is right. Every id occurs once: so they are found."""
     last = len(ids) - context_length - 1
     x, y = pair(student(
         f"There are {len(ids)} ids, and a window needs context_length + 1 = {context_length + 1} of them: "
         f"the last possible start is {last}.",
-        ids=convert(ids), context_length=context_length, batch_size=batch_size), student.name, "x, y")
+        ids=ids, context_length=context_length, batch_size=batch_size), student.name, "x, y")
     shape, axes = (batch_size, context_length), "(batch_size, context_length)"
+    if isinstance(x, Tensor) and x.shape == (last + 1, context_length) != shape and last + 1 < batch_size:
+        raise Mistake(f"Of {batch_size} windows you return {last + 1}: there are no more starts, and you use each once. Draw each start "
+                      "by itself, so that one may come twice.")
     if isinstance(y, Tensor) and tuple(y.shape) == (batch_size,):
         raise Mistake("Your y holds one token a row. Every position of x has a target, the token after it: "
                       f"y should be {axes} = {shape}.")
@@ -119,63 +118,64 @@ def look_at_rows(x: list[list[int]], y: list[list[int]], length: int) -> None:
                   "place.")
 
 
-def look_at_starts(drawn: set[int], n_starts: int, context_length: int, length: int) -> None:
-    """Raises the mistake in which windows are drawn at all, after very many of them."""
-    missing = sorted(set(range(n_starts)) - drawn)
-    if not missing:
-        return
+def look_at_starts(drawn: Counter, n_starts: int, context_length: int, length: int) -> None:
+    """Raises the mistake in which windows are drawn, and how often, after very many of them."""
+    missing = sorted(set(range(n_starts)) - set(drawn))
+    total = drawn.total()
     setting = f"With {length} ids and context_length = {context_length} there are {n_starts} starts"
     if missing == [n_starts - 1]:
-        raise Mistake(f"{setting}, and in 256 windows start {n_starts - 1} never came up: the last window is never "
+        raise Mistake(f"{setting}, and in {total} windows start {n_starts - 1} never came up: the last window is never "
                       "drawn. torch.randint leaves its upper end out: randint(len(ids) − context_length).")
     if missing == [0]:
-        raise Mistake(f"{setting}, and in 256 windows start 0 never came up: the first window is never drawn.")
+        raise Mistake(f"{setting}, and in {total} windows start 0 never came up: the first window is never drawn.")
     if len(drawn) == 1:
-        raise Mistake(f"{setting}, and all 256 windows begin at {drawn.pop()}. Draw the starts at random.")
+        raise Mistake(f"{setting}, and all {total} windows begin at {min(drawn)}. Draw the starts at random.")
     if all(start % context_length == 0 for start in drawn):
         raise Mistake(f"{setting}, and yours are all multiples of {context_length}. A window may start anywhere.")
-    raise Mistake(f"{setting}, and in 256 windows these never came up: {', '.join(map(str, missing))}.")
+    if missing:
+        raise Mistake(f"{setting}, and in {total} windows these never came up: {', '.join(map(str, missing))}.")
+    fair = total / n_starts
+    start, often = max(drawn.items(), key=lambda item: abs(item[1] - fair))
+    if abs(often - fair) > 6 * fair ** 0.5:                               # by chance once in a hundred million checks
+        why = (" Are starts beyond the last moved back to it? Draw among the possible ones alone."
+               if start == n_starts - 1 and often > fair else "")
+        raise Mistake(f"{setting}, and of {total} windows {often} begin at {start}, where about {fair:.0f} would be even. Each start "
+                      f"should be equally likely.{why}")
 
 
 # -------------------------------------------------------------------------------------------------- check_cross_entropy
 
-@check("cross-entropy: the mean of −log p(target) in nats, also for large logits, equal to torch's own on 12 inputs")
+@check("cross-entropy: the mean of −log p(target) in nats, also for large logits, equal to torch's own on 24 inputs")
 def check_cross_entropy(student: Student) -> None:
-    """Checks `fn(logits: (N, V), targets: (N,)) -> ()`. A function that wants (B, T, V) and (B, T) is right too."""
-    in_rows = takes_rows(student)
-    for trial in range(12):
-        B, T, V = random.sample((3, 4, 5, 6, 7), 3)
-        logits, targets = torch.randn(B, T, V) * 2, torch.randint(V, (B, T))
-        if trial >= 10:
-            logits = logits + 1000
-        if in_rows:
-            logits, targets = logits.flatten(0, 1), targets.flatten()
-        answer = student(logits=logits, targets=targets)
-        right = F.cross_entropy(logits.reshape(-1, V), targets.flatten())
-        if isinstance(answer, (int, float)):
-            answer = torch.tensor(float(answer))
-        if not isinstance(answer, Tensor) or answer.numel() != 1:
-            if isinstance(answer, Tensor) and answer.numel() == targets.numel():
-                raise Mistake(f"Your loss has shape {tuple(answer.shape)}, a number for each token. "
-                              "The loss is their mean, one number.")
-            raise Mistake(f"Your loss should be one number, and is {described_loss(answer)}.")
-        answer = answer.detach().reshape(()).float()
-        if not same(answer, right):
-            raise cross_entropy_mistake(answer, right, logits.reshape(-1, V), targets.flatten(), large=trial >= 10)
+    """Checks `fn(logits: (N, V), targets: (N,)) -> ()`."""
+    for trial in range(24):
+        N, V = (random.sample((3, 4, 5, 6, 7, 20), 2) if trial < 10 else sizes(trial, 2)) if trial < 23 else (3, 300)
+        level, spread = (1000 if trial % 2 else -1000, 2) if trial in (10, 11) else (0, 60) if trial in (12, 13) else (0, 2)
+        logits, targets = laid_out(torch.randn(N, V) * spread + level), laid_out(torch.randint(V, (N,)))
+        logits.requires_grad_(trial % 3 == 2)
+        made = student(logits=logits, targets=targets)
+        right = F.cross_entropy(logits, targets)
+        if not isinstance(made, Tensor) or made.dim() > 0:
+            raise loss_of_another_kind(made, N)
+        answer = tensor(made, "Your loss", (), "()")
+        with torch.no_grad():
+            if not same(answer, right):
+                raise cross_entropy_mistake(answer, right.detach(), logits.detach(), targets, large=level or spread > 2)
+        if logits.requires_grad and V > 1:
+            look_at_gradients("Your loss", made, right, {"logits": student.given["logits"]}, {"logits": logits})
 
 
-def takes_rows(student: Student) -> bool:
-    """Whether the function runs on (N, V) logits; if not, and it runs on (B, T, V), it is asked those."""
-    logits, targets = torch.randn(2, 3, 5), torch.randint(5, (2, 3))
-    try:
-        student.answer(logits.flatten(0, 1), targets.flatten())
-    except Exception:
-        try:
-            student.answer(logits, targets)
-            return False
-        except Exception:
-            return True
-    return True
+def loss_of_another_kind(made, N: int) -> Mistake:
+    """Why something that is no tensor of shape () won't do."""
+    if isinstance(made, Tensor) and made.numel() == N > 1:
+        return Mistake(f"Your loss has shape {tuple(made.shape)}, a number for each token. "
+                       "The loss is their mean, one number.")
+    if isinstance(made, Tensor) and made.numel() == 1:
+        return Mistake(f"Your loss has shape {tuple(made.shape)}, and a loss has no axis left, shape (): take the mean over all.")
+    if one_number(made) is not None:
+        return Mistake(f"Your loss is {article(made)}, a bare number: no gradient leads back from it to the logits, and nothing "
+                       "could learn. Return the tensor, without `.item()` or `float`.")
+    return Mistake(f"Your loss should be one number, and is {described_loss(made)}.")
 
 
 def described_loss(answer) -> str:
@@ -191,6 +191,13 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
     picked = logs[rows, targets]
     probabilities = logits.softmax(-1)
     yours = f"Your loss is {float(answer):.4f} where {float(right):.4f} is right"
+    if large and float(picked.min()) < -80 and not bool(answer.isfinite()):
+        return Mistake(f"{yours}: some target has a probability of e^{float(picked.min()):.0f}, which is 0 as a float, and the "
+                       "logarithm of 0 is infinite. log_softmax never goes by way of p: softmax and then log does.")
+    if large and float(picked.min()) < -80 and answer < right:
+        return Mistake(f"{yours}: some target has a probability of e^{float(picked.min()):.0f}, and something keeps your p, or its "
+                       "logarithm, from becoming so small (a clamp, or a little number added?). With log_softmax nothing need be "
+                       "kept away from 0.")
     if large and not bool(answer.isfinite()):
         return Mistake(f"With logits near 1000 your loss is {float(answer):g}: exp(1000) is more than a float can "
                        "hold. Subtract the largest logit of each row first (the loss stays the same), or use "
@@ -232,6 +239,16 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
             -logs[rows[:-1], targets[1:]].mean(),
         f"{yours}: that is the entropy of the model's own probabilities. The loss asks for the target's.":
             -(probabilities * logs).sum(-1).mean(),
+        f"{yours}: you pick every target from every row, {N} × {N} numbers: logs[:, targets]. One from each row: "
+        "logs[torch.arange(N), targets].": -logs[:, targets].mean(),
+        f"{yours}: you take one token for all rows, the first target. Each row has its own.": -logs[:, targets[0]].mean(),
+        f"{yours}: you average by the number of tokens less one. Divide by N.": -picked.sum() / max(1, N - 1),
+        f"{yours}: you add the squares of the differences. The loss is −log p of the target.":
+            (probabilities - F.one_hot(targets, V)).square().mean(),
+        f"{yours}: some of the target's share goes to all other tokens (label smoothing). Here all of it is the target's.":
+            F.cross_entropy(logits, targets, label_smoothing=0.1),
+        f"{yours}: you take the largest loss of all tokens. Take their mean.": (-picked).amax(),
+        f"{yours}: you take the median of the tokens. Take their mean.": (-picked).median(),
         f"{yours}: that is the share of wrong guesses. The loss is −log p of the target.":
             (logits.argmax(-1) != targets).float().mean(),
     })
@@ -240,9 +257,9 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
 
 # -------------------------------------------------------------------------------------------------- check_learning_rate
 
-@check("learning rate: up in a straight line, down in half a cosine, the floor on the last step, on 8 schedules")
+@check("learning rate: up in a straight line, down in half a cosine, the floor on the last step, on 15 schedules")
 def check_learning_rate(student: Student) -> None:
-    """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step of some schedules.
+    """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step of some schedules, in any order.
 
     peak · (step + 1) / warmup while step < warmup; then half a cosine from peak at `warmup` to floor at `steps − 1`.
     """
@@ -250,17 +267,18 @@ def check_learning_rate(student: Student) -> None:
     for _ in range(7):
         peak = random.uniform(0.001, 0.01)
         schedules.append((random.randint(12, 60), random.randint(2, 8), peak, peak * random.uniform(0.05, 0.3)))
+    schedules += [(20, 0, 0.01, 0.001), (9, 1, 3e-4, 3e-5), (random.randint(2, 5), 0, 0.1, 0.0), (30, 20, 2.0, 1.5), (12, 3, 0.1, 0.1),
+                  (10, 8, 0.02, 0.01), (400, 40, 0.003, 0.0)]
     for steps, warmup, peak, floor in schedules:
-        rates = []
-        for step in range(steps):
-            rate = student(step=step, steps=steps, warmup=warmup, peak=peak, floor=floor)
-            if isinstance(rate, Tensor) and rate.numel() == 1:
-                rate = float(rate)
-            if not isinstance(rate, (int, float)):
+        rates = {}
+        for step in random.sample(range(steps), steps):
+            rate = student("While step < warmup the warm-up, from step = warmup on the cosine, also where warmup is 0 or 1.",
+                           step=step, steps=steps, warmup=warmup, peak=peak, floor=floor)
+            if one_number(rate) is None:
                 raise Mistake(f"{student.name} returns {article(rate)}; it should return one number, the rate of a "
                               "step.")
-            rates.append(float(rate))
-        look_at_rates(rates, steps, warmup, peak, floor)
+            rates[step] = one_number(rate)
+        look_at_rates([rates[step] for step in range(steps)], steps, warmup, peak, floor)
 
 
 def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floor: float) -> None:
@@ -272,7 +290,7 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         return
     setting = f"With steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}, "
     first, rising = right[:warmup], answer[:warmup]
-    for_rising = {
+    for_rising = {} if same(rising / peak, first / peak) else {
         "at step 0 your rate is 0: the first step would teach nothing. The warm-up is "
         "peak · (step + 1) / warmup.": first - peak / warmup,
         f"your warm-up never reaches the peak: at step {warmup - 1} it should be there. "
@@ -286,6 +304,8 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         "your warm-up starts at the floor, and at step 0 stays there: it is peak · (step + 1) / warmup.":
             floor + (peak - floor) / peak * (first - peak / warmup),
         "your warm-up goes up to 1 and not to the peak: multiply by peak.": first / peak,
+        "your warm-up bends (a square). It is a straight line, peak · (step + 1) / warmup.": first ** 2 / peak,
+        "your warm-up starts at the peak and falls. It rises, peak · (step + 1) / warmup.": first.flip(0),
     }
     if not same(rising / peak, first / peak):
         accuse(rising / peak, {setting + reason: wrong / peak for reason, wrong in for_rising.items()})
@@ -347,7 +367,7 @@ def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
 # ------------------------------------------------------------------------------------------------------- check_evaluate
 
 class Probe(nn.Module):
-    """A model whose guess depends on the last token alone, so that the loss is the same however the text is cut.
+    """A model whose guess depends on the last two tokens that it is shown, so that it matters where the text is cut.
 
     It has dropout, and writes down in which mode it was asked.
     """
@@ -355,34 +375,43 @@ class Probe(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.table = nn.Embedding(config.vocab_size, config.vocab_size)
+        self.tables = nn.Parameter(torch.randn(2, config.vocab_size, config.vocab_size))
         self.dropout = nn.Dropout(0.5)
         self.asked_in_training, self.asked_with_gradients = False, False
 
     def forward(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)."""
-        if ids.shape[1] > self.config.context_length:
-            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, not {ids.shape[1]}")
+        if ids.dim() != 2:
+            raise ValueError(f"ids must be (B, T), not {tuple(ids.shape)}")
+        if not 0 < ids.shape[1] <= self.config.context_length:
+            raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, and be one at least, "
+                             f"not {ids.shape[1]}")
         self.asked_in_training |= self.training
         self.asked_with_gradients |= torch.is_grad_enabled()
-        return self.dropout(self.table(ids) * 2)
+        before = torch.cat([ids[:, :1], ids[:, :-1]], dim=1)
+        return self.dropout(self.tables[0, before] + self.tables[1, ids])
 
 
 @check("evaluate: every token of the text counted once, in eval mode, without gradients, in nats per byte")
 def check_evaluate(student: Student) -> None:
     """Checks `fn(model, ids: (N,), n_bytes) -> float`: the loss on the whole text, summed over N − 1 targets, per byte.
 
-    Windows are at most `model.config.context_length` long, and the model comes back in the mode in which it came.
+    Windows end to end, each of `model.config.context_length` tokens to read, the last perhaps of fewer; the model comes back
+    in the mode in which it came.
     """
-    for trial in range(4):
-        T, V = random.choice((4, 6)), 11
-        model = Probe(GPTConfig(vocab_size=V, context_length=T, d_model=4, n_heads=1, d_ff=0)).train(trial != 3)
-        ids = torch.randint(V, (T * random.randint(4, 9) + random.choice((3, T)),))     # the last window may be short
+    for trial in range(12):
+        T, V = one_of(4, 6) if trial < 4 else one_of(1, 2, 3, 7, 32), one_of(11, 11, 300)
+        model = Probe(GPTConfig(vocab_size=V, context_length=T, d_model=4, n_heads=1, d_ff=0)).train(trial % 4 != 3)
+        windows = random.randint(4, 9) if trial < 8 else one_of(1, 2)
+        rest = (3, 1, T, 2)[trial % 4]                       # 1: the windows fit exactly; T: the last lacks one token
+        ids = laid_out(torch.randint(V, (T * windows + rest,)))
         n_bytes = int(len(ids) * random.uniform(1.5, 3))
-        was_training = model.training
-        answer = student(f"The model's context is {T} tokens: cut the text into windows.", model=model, ids=ids,
-                         n_bytes=n_bytes)
-        if not isinstance(answer, (int, float)) and not (isinstance(answer, Tensor) and answer.numel() == 1):
+        answer = student(f"The model reads at most {T} tokens, and at least one: cut the text into windows, and see that the last "
+                         "still has a token to predict.", model=model, ids=ids, n_bytes=n_bytes)
+        if isinstance(answer, Tensor) and answer.numel() == 1:
+            raise Mistake("Your loss is a tensor. An evaluation is compared and printed, never trained on: return a plain number, "
+                          "with `.item()`.")
+        if one_number(answer) is None or isinstance(answer, numpy.ndarray):
             raise Mistake(f"Your loss should be one number, and is {described_loss(answer)}.")
         if model.asked_in_training:
             raise Mistake("Your model was asked in training mode, with dropout on: every evaluation gives another, "
@@ -390,21 +419,27 @@ def check_evaluate(student: Student) -> None:
         if model.asked_with_gradients:
             raise Mistake("Your model was asked with gradients on, which costs time and memory and is never used here. "
                           "Put the evaluation under torch.no_grad().")
-        if model.training != was_training:
-            raise Mistake(f"Your model came in {mode(was_training)} mode and goes in {mode(model.training)} mode, and "
-                          "what runs next has no idea. Put it back as it was.")
         look_at_evaluation(float(answer), model.eval(), ids, n_bytes, T)
 
 
-def mode(training: bool) -> str:
-    """A model's mode in words."""
-    return "training" if training else "eval"
+@torch.no_grad()
+def losses_of(model: Probe, ids: Tensor, read: int, step: int | None = None) -> Tensor:
+    """−log p of every target, (N − 1,), with windows of `read` tokens, each `step` behind the last, which counts only its end."""
+    step, losses = step or read, []
+    for end in range(min(read, len(ids) - 1), len(ids) - 1 + step, step):
+        end = min(end, len(ids) - 1)
+        new = end - sum(map(len, losses))
+        start = max(0, end - max(read, new)) if step < read else end - new
+        losses.append(F.cross_entropy(model(ids[None, start:end])[0], ids[start + 1:end + 1], reduction="none")[-new:])
+        if end == len(ids) - 1:
+            break
+    return torch.cat(losses).double()
 
 
 @torch.no_grad()
 def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T: int) -> None:
     """Raises the mistake in the number, if there is one."""
-    losses = F.cross_entropy(model.table(ids[:-1]) * 2, ids[1:], reduction="none").double()      # (N - 1,)
+    losses = losses_of(model, ids, T)                                                             # (N - 1,)
     right, total, n = float(losses.sum()) / n_bytes, float(losses.sum()), len(losses)
     if math.isclose(answer, right, rel_tol=1e-4):
         return
@@ -427,5 +462,27 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
         "end.": unfair,
         f"{yours}: only the first window was counted.": windows[0].mean() * per_byte,
         f"{yours}: the bytes per token are multiplied where they should divide.": total / n / per_byte,
+        f"{yours}: the first window is left out.": float(losses[T:].sum()) / n_bytes,
+        f"{yours}: the last window is left out.": float(torch.cat(windows[:-1]).sum() if len(windows) > 1 else 0) / n_bytes,
+        f"{yours}: you divide by the number of tokens and by n_bytes. The sum over n_bytes is right.": total / n / n_bytes,
+        f"{yours}: that is exp of the loss, the perplexity.": math.exp(min(right, 50)),
+        f"{yours}: the sign. The loss is −log p, and positive.": -right,
+        f"{yours}: the targets are not shifted. The logits at a token speak of the one after it.": unshifted(model, ids, T) / n_bytes,
+        f"{yours}: you divide by the number of ids. Divide the sum by n_bytes.": total / len(ids),
     }.items()})
+    for reason, (read, step) in {
+        f"your windows read {T - 1} tokens, and the model can read {T}: a window has T + 1 ids, T to read and one more to "
+        "predict.": (T - 1, T - 1),
+        "your windows overlap: each token is read with as many before it as fit. Here they lie end to end, T apart.": (T, 1),
+        "your windows are half as long as they may be.": (T // 2, T // 2),
+        "the model is shown one token at a time.": (1, 1),
+    }.items():
+        if 0 < read <= T and (read, step) != (T, T) and math.isclose(
+                answer, float(losses_of(model, ids, read, step).sum()) / n_bytes, rel_tol=1e-4):
+            raise Mistake(f"{yours}: {reason}")
     raise Mistake(f"{yours}. Sum −log p over every token but the first, once each, and divide by n_bytes.")
+
+
+def unshifted(model: Probe, ids: Tensor, T: int) -> float:
+    """The sum that comes of asking for the very tokens that the model reads."""
+    return sum(float(F.cross_entropy(model(window[None])[0], window, reduction="sum")) for window in ids[:-1].split(T))

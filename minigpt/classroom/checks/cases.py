@@ -1,0 +1,41 @@
+"""Inputs of all the kinds that an answer has to stand: small and odd sizes, and numbers that lie in memory in other ways."""
+
+import random
+
+import torch
+from torch import Tensor
+
+
+def one_of(*choices):
+    """A random choice, from the check's own randomness."""
+    return random.choice(choices)
+
+
+def sizes(trial: int, count: int, high: int = 6) -> list[int]:
+    """`count` sizes of axes: all different, so that a swap shows; all equal, so that one hides; all 1; or as they come."""
+    kind = trial % 4
+    if kind == 0:
+        return random.sample(range(2, max(high, count + 1) + 1), count)
+    if kind == 1:
+        return [random.randint(2, high)] * count
+    if kind == 2:
+        return [one_of(1, 1, random.randint(2, high)) for _ in range(count)]
+    return [random.randint(1, high) for _ in range(count)]
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """The same numbers in another place in memory: transposed, or with gaps, as a slice of something larger has them."""
+    if x.dim() == 0:
+        return x
+    kind = one_of("as it is", "transposed", "with gaps")
+    if kind == "transposed":
+        return x.transpose(0, -1).contiguous().transpose(0, -1)
+    if kind == "with gaps":
+        return torch.stack([x, torch.zeros_like(x)], dim=-1)[..., 0]
+    return x
+
+
+def large_ids(n: int, different: int = 4) -> list[int]:
+    """`n` ids from a few that need more than 8 bits, or more than 16, or have several digits."""
+    few = random.sample(one_of(range(5), range(10, 130), range(200, 300), range(65_000, 70_000)), different)
+    return random.choices(few, k=n)

@@ -1,0 +1,95 @@
+"""What the students' copies (`student.py`) and the teacher's (`teach.py`) share: both are made from `notebooks/`.
+
+Their outputs are cleared, so that a prediction is one. Each copy remembers with which cells it was written: so one that
+nobody has touched can be renewed when its notebook changes, and nobody's work is ever written over.
+"""
+
+import argparse
+import copy
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+
+from minigpt import corpus
+from minigpt.files import write_atomically
+
+# edition(notebook) makes a copy; renewed(there, fresh) says what becomes of the one that is there, given a fresh one.
+Edition = Callable[[nbformat.NotebookNode], nbformat.NotebookNode]
+Renewed = Callable[[nbformat.NotebookNode, nbformat.NotebookNode], nbformat.NotebookNode]
+
+
+def without_outputs(notebook):
+    """A copy of `notebook` in which no cell has run."""
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def has_run(notebook) -> bool:
+    """Whether any cell shows that it ran."""
+    return any(cell.cell_type == "code" and (cell.outputs or cell.execution_count) for cell in notebook.cells)
+
+
+def as_written(notebook) -> bool:
+    """Whether the cells are still those that the copy was written with. What they put out does not count."""
+    return notebook.metadata.get("minigpt", {}).get("cells") == fingerprint(notebook)
+
+
+def fingerprint(notebook) -> str:
+    """Changes with the kind, the order and the text of the cells."""
+    cells = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def write_copies(edition: Edition, renewed: Renewed, source: Path, target: Path) -> list[str]:
+    """Writes the `edition` of each notebook in `source` into `target`, and returns a line about each.
+
+    Raises FileNotFoundError where `source` has no notebooks, OSError naming the file where a copy can't be written.
+    """
+    paths = sorted(source.glob("*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(f"there are no notebooks in {source}")
+    target.mkdir(parents=True, exist_ok=True)
+    return [f"{path.name}: {_write_copy(edition(_read(path)), renewed, target / path.name)}" for path in paths]
+
+
+def _write_copy(fresh, renewed: Renewed, path: Path) -> str:
+    fresh.metadata["minigpt"] = {"cells": fingerprint(fresh)}
+    new, told = fresh, "written"
+    if path.exists():
+        try:
+            there = _read(path)
+        except (ValueError, AttributeError, nbformat.ValidationError):      # what nbformat raises for other files
+            return "left as it is, and it is no notebook. Rename it to get a fresh copy."
+        new = renewed(there, fresh)
+        if new == there:
+            return "up to date" if new == fresh else "left as it is, with your work. Rename it to get a fresh copy."
+        if new != fresh:
+            told = "outputs cleared, your changes kept. Rename it to get a fresh copy."
+    write_atomically(path, (nbformat.writes(new) + "\n").encode())
+    return told
+
+
+def _read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def main(write: Callable[[Path, Path], list[str]], folder: str, title: str) -> int:
+    """The command line of both: writes the copies, and says what became of each. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m minigpt.classroom.{folder}", description=f"Write {title}.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(folder), help=f"where to write (default: {folder})")
+    target = parser.parse_args().folder.expanduser()
+    try:
+        notebooks = corpus.data_folder().with_name("notebooks")         # what ships lies side by side
+        print("\n".join(write(notebooks, target)))
+    except OSError as error:
+        print(f"{title} could not be written: {error}", file=sys.stderr)
+        return 1
+    print(f"{title} are in {target.resolve()}")
+    return 0

@@ -1,0 +1,123 @@
+"""A number as people type it, in the ways of several countries: 8, 0.25, 0,25, 10,000, 10 000,
+1/3, ln 256, 64·65/2.
+
+A comma may end the whole part or stand between thousands. Where it could be either, both readings
+are returned: the one who asks knows which of them makes sense.
+"""
+
+import ast
+import math
+import operator
+import re
+from itertools import product
+
+LONGEST = 60                    # characters: nobody types more by hand
+FUNCTIONS = {
+    "ln": math.log,
+    "log": math.log,
+    "log2": math.log2,
+    "log10": math.log10,
+    "sqrt": math.sqrt,
+    "exp": math.exp,
+}
+CONSTANTS = {"e": math.e, "pi": math.pi}
+OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+SIGNS = {
+    "−": "-",
+    "–": "-",
+    "·": "*",
+    "×": "*",
+    "÷": "/",
+    "^": "**",
+    "√": "sqrt ",
+    "π": "pi",
+    "%": "/100",
+    "½": "(1/2)",
+    "⅓": "(1/3)",
+    "⅔": "(2/3)",
+    "¼": "(1/4)",
+    "¾": "(3/4)",
+}
+NUMERAL = r"\d[\d.,]*(?:[eE][+-]?\d+)?|[.,]\d+"
+HELP = "Type a number, such as 8, 0.25, 1/3, 1e-3 or ln 256."
+
+
+def readings(text: str) -> list[float]:
+    """All finite numbers that `text` may mean, the likeliest first. Raises ValueError with a
+    sentence where it is none."""
+    text = text.strip()
+    if not text or len(text) > LONGEST:
+        raise ValueError(HELP)
+    for sign, meaning in SIGNS.items():
+        text = text.replace(sign, meaning)
+    text = re.sub(r"(?<=\d)[\s'’_](?=\d{3}(?!\d))", "", text)                    # 10 000 and 10'000
+    pieces = re.split(rf"((?<![\w.,])(?:{NUMERAL}))", text)            # words and numerals, in turn
+    choices = [_numerals(piece) if i % 2 else [piece] for i, piece in enumerate(pieces)]
+    found = [_evaluate("".join(choice)) for choice in product(*choices)]
+    found = [value for value in found if value is not None]
+    if not found:
+        raise ValueError(HELP)
+    return list(dict.fromkeys(found))
+
+
+def _numerals(written: str) -> list[str]:
+    """What one numeral may be, as Python writes it: "5,545" is 5545 or 5.545, "0,667" only
+    0.667."""
+    mantissa, exponent = re.fullmatch(r"([\d.,]+)(.*)", written).groups()
+    meant = []
+    for thousands, decimal in ((",", "."), (".", ",")):
+        grouped = re.fullmatch(rf"[1-9]\d{{0,2}}(\{thousands}\d{{3}})+(\{decimal}\d+)?", mantissa)
+        plain = re.fullmatch(rf"\d*\{decimal}\d+|\d+\{decimal}?", mantissa)
+        if grouped or plain:
+            meant.append(mantissa.replace(thousands, "").replace(decimal, "."))
+    if re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", mantissa):
+        meant.sort(key=lambda number: "." not in number)            # 3.142 is seldom three thousand
+    return [number + exponent for number in dict.fromkeys(meant)]
+
+
+def _evaluate(expression: str) -> float | None:
+    """Its value if it is arithmetic and finite, else None."""
+    names = "|".join(sorted(FUNCTIONS, key=len, reverse=True))
+    expression = re.sub(
+        rf"\b({names})\s*([\d.]+(?:[eE][+-]?\d+)?)", r"\1(\2)", expression
+    )  # ln 256
+    try:
+        value = _value(ast.parse(expression.strip(), mode="eval").body)
+    except (
+        SyntaxError,
+        ValueError,
+        ArithmeticError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        MemoryError,
+    ):
+        return None
+    return value if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _value(node: ast.expr) -> float:
+    match node:
+        case ast.Constant(value=int() | float() as number) if (
+            number is not True and number is not False
+        ):
+            return float(number)
+        case ast.Name(id=name):
+            return CONSTANTS[name]
+        case ast.UnaryOp(op=op, operand=operand):
+            return OPERATORS[type(op)](_value(operand))
+        case ast.BinOp(left=ast.BinOp(op=ast.Div()), op=ast.Div()):
+            raise ValueError("1/2/3 is not how anybody writes a fraction")
+        case ast.BinOp(left=left, op=op, right=right):
+            return OPERATORS[type(op)](_value(left), _value(right))
+        case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]):
+            return FUNCTIONS[name](_value(argument))
+    raise ValueError("not arithmetic")

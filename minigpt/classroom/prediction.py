@@ -1,0 +1,350 @@
+"""Predictions: commit to an answer first, then look. And hints, which open one at a time.
+
+A question comes from the notebook's file in `questions/`, or is given in the cell. What is
+answered first is kept on disk, in `answers/` beside the notebook, one file a notebook: it survives
+a restart, and a class can be compared. Delete the file to begin anew.
+
+Only what was committed is judged: a click on an option, or Enter or the button after a number.
+"""
+
+import csv
+import html
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import ipywidgets
+
+from minigpt import files
+from minigpt.classroom import questions
+from minigpt.classroom.controls import Announcer, TextBox
+from minigpt.classroom.numerals import readings
+from minigpt.classroom.questions import Question, plain
+from minigpt.classroom.widgets import Card, Page, guarded, prose, styled, typed
+
+FOLDER = Path.cwd() / "answers"         # a kernel starts in its notebook's folder
+COLUMNS = ("notebook", "question", "text", "answer", "right", "tries", "time")
+CLOSE = 0.015          # how far, relatively, a number may be from a tempting one and be it, rounded
+
+listeners: list[
+    Callable[[dict], None]
+] = []  # each is told of every answer: a dict with these COLUMNS
+_unsaved: dict[
+    str, dict[str, dict]
+] = {}  # what could not be written: notebook -> question -> record
+_asked: dict[str, None] = {}         # the notebooks whose questions this kernel has shown, in order
+
+
+# ---- what has been answered
+
+def read_answers(notebook: str) -> dict[str, dict]:
+    """The records of a notebook, by question. Raises ValueError naming the file where it is not
+    one of ours."""
+    file = FOLDER / f"{notebook}.json"
+    unsaved = _unsaved.get(notebook, {})
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if not all(record.keys() == set(COLUMNS) for record in kept.values()):
+            raise ValueError("it has other columns")
+    except (FileNotFoundError, NotADirectoryError):
+        return unsaved
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{file} does not hold answers ({error}): rename it, and answer again"
+        ) from None
+    return unsaved | kept
+
+
+def keep_answer(question: Question, answer: str, right: bool) -> str:
+    """Writes an answer down, the first one for good. Returns a sentence where it could not be
+    written, else ""."""
+    answers = read_answers(question.notebook)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    present = dict(
+        zip(
+            COLUMNS,
+            (question.notebook, question.key, question.text, answer, right, 1, now),
+            strict=True,
+        )
+    )
+    record = answers.setdefault(question.key, present | {"tries": 0})
+    record["tries"] += 1
+    _tell(present | {"tries": record["tries"]})
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        text = json.dumps(answers, ensure_ascii=False, indent=1) + "\n"
+        files.write_atomically(FOLDER / f"{question.notebook}.json", text.encode())
+    except OSError as error:
+        _unsaved[question.notebook] = answers
+        reason = error.strerror or error
+        return f"This answer is kept until the kernel stops, and not on disk: {reason}."
+    _unsaved.pop(question.notebook, None)
+    return ""
+
+
+def _tell(row: dict) -> None:
+    for listener in listeners:
+        try:
+            listener(dict(row))
+        except Exception:       # who listens is not the student's business
+            continue
+
+
+class Predictions(dict):
+    """"notebook/question" -> its record, with the first answer given; shows as a small table."""
+
+    HEADS = ("prediction", "your first answer", "right?", "tries")
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(record['question'])}</td><td>{typed(record['answer'])}</td>"
+            f"<td>{'✓ yes' if record['right'] else '✗ no'}</td><td>{record['tries']}</td></tr>"
+            for record in self.values())
+        head = "".join(f"<th>{name}</th>" for name in self.HEADS)
+        table = (
+            f'<table class="minigpt-table"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )
+        return styled(table) if self else "<p>No answers yet.</p>"
+
+    def __repr__(self) -> str:
+        return (
+            "\n".join(
+                f"{record['question']}: {record['answer']} "
+                f"({'right' if record['right'] else 'wrong'}, "
+                f"{record['tries']} tries)"
+                for record in self.values()
+            )
+            or "No answers yet."
+        )
+
+
+def predictions() -> Predictions:
+    """The first answers to the questions of this notebook, those of earlier days too."""
+    return _all_of(_asked)
+
+
+def _all_of(notebooks) -> Predictions:
+    return Predictions(
+        {
+            f"{notebook}/{key}": record
+            for notebook in notebooks
+            for key, record in read_answers(notebook).items()
+        }
+    )
+
+
+def export_predictions(path, name: str = "") -> Path:
+    """Writes the first answers in all notebooks of this folder to a .csv or .json file, whole or
+    not at all.
+
+    One row a question, with the columns name (yours, or what you like), notebook, question (its
+    key), text (its words), answer, right (True or False), tries, time (of the first answer, UTC).
+    Raises ValueError for another kind of file, OSError naming the file where it cannot be written;
+    the one that was there is then unchanged.
+    """
+    path = Path(path).expanduser()
+    notebooks = dict.fromkeys([*sorted(file.stem for file in FOLDER.glob("*.json")), *_unsaved])
+    rows = [{"name": name} | record for record in _all_of(notebooks).values()]
+    if path.suffix == ".json":
+        text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+    elif path.suffix == ".csv":
+        file = io.StringIO()
+        table = csv.DictWriter(file, ["name", *COLUMNS], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        text = file.getvalue()
+    else:
+        raise ValueError(f"path must end in .json or .csv, not {path.name!r}")
+    files.write_atomically(path, text.encode())
+    return path
+
+
+# ---- the question on the page
+
+class Prediction(Card):
+    """A question that takes an answer and then talks about it. Made by `predict`.
+
+    `answer(text)` is what a click does. `verdict` is the HTML widget that answers back,
+    `announcer` says the same to a screen reader; `reveal` is the button that shows the right
+    answer, hidden until somebody has committed to one.
+    """
+
+    def __init__(self, question: Question):
+        self.question = question
+        self.verdict, self.announcer = ipywidgets.HTMLMath(), Announcer()
+        self.reveal = ipywidgets.Button(
+            description="Show the right answer", layout={"display": "none"}
+        )
+        self.reveal.on_click(guarded(lambda _: self.show_solution(), self.verdict))
+        asked = ipywidgets.HTMLMath(f"<b>Predict.</b> {prose(question.text)}")
+        form = "type a number" if question.answers is None else " | ".join(question.answers)
+        super().__init__([asked, *self._controls(), self.verdict, self.announcer, self.reveal],
+                         _still(question), f"Predict: {question.text}  [{form}]")
+        self._remember()
+
+    def _controls(self) -> list:
+        raise NotImplementedError
+
+    def judge(self, text: str) -> tuple[bool, str]:
+        """(whether it is right, why)."""
+        raise NotImplementedError
+
+    def answer(self, text: str) -> None:
+        right, why = self.judge(text)
+        note = keep_answer(self.question, text, right)
+        word = "✓ Yes" if right else "✗ Not quite"
+        self._say(
+            f"<b>{word}: {typed(text)}.</b> {prose(why)}"
+            + (f"<br>{html.escape(note)}" if note else ""),
+            right,
+        )
+        self.announcer.words = f"{word}: {text}. {why} {note}".strip()
+        self.reveal.layout.display = "none" if right else None
+
+    def show_solution(self) -> None:
+        self._say(_solution(self.question), True)
+        self.announcer.words = f"{self.question.solution}. {self.question.why}"
+        self.reveal.layout.display = "none"
+
+    def _say(self, words: str, right: bool) -> None:
+        self.verdict.value = (
+            f'<div class="minigpt-verdict minigpt-{"right" if right else "wrong"}">{words}</div>'
+        )
+
+    def _remember(self) -> None:
+        """Says what was answered on another day, if anything was."""
+        try:
+            record = read_answers(self.question.notebook).get(self.question.key)
+        except (OSError, ValueError) as error:
+            self.verdict.value = f'<div class="minigpt-note">{html.escape(str(error))}</div>'
+            return
+        if record is not None:
+            self.verdict.value = (
+                f'<div class="minigpt-note">Your first answer: {typed(record["answer"])} '
+                f"{'✓' if record['right'] else '✗'}. It is kept; try again as you like.</div>"
+            )
+
+
+class Choice(Prediction):
+    """A question with options. `buttons`: option -> its button."""
+
+    def _controls(self) -> list:
+        self.buttons = {
+            option: ipywidgets.Button(description=option) for option in self.question.answers
+        }
+        for option, button in self.buttons.items():
+            button.add_class("minigpt-option")
+            button.on_click(guarded(lambda _, option=option: self._choose(option), self.verdict))
+        return list(self.buttons.values())
+
+    def _choose(self, option: str) -> None:
+        self.answer(option)
+        self.buttons[
+            option
+        ].description = f"{'✓' if self.question.answers[option] is True else '✗'} {option}"
+
+    def judge(self, text: str) -> tuple[bool, str]:
+        reason = self.question.answers[text]
+        return (True, self.question.why) if reason is True else (False, reason)
+
+
+class Number(Prediction):
+    """A question that wants a number. `box` takes it, with Enter or with `button`."""
+
+    def _controls(self) -> list:
+        self.box = TextBox(description="your answer", placeholder="a number", follow=False)
+        self.button = ipywidgets.Button(description="Answer")
+        submit = guarded(lambda _: self.submit(self.box.value), self.verdict)
+        self.button.on_click(submit)
+        self.box.on_enter(submit)
+        return [ipywidgets.HBox([self.box, self.button])]
+
+    def submit(self, text: str) -> None:
+        """`answer(text)`, if it is a number; what is none does not count as an answer."""
+        try:
+            readings(text)
+        except ValueError as error:
+            self.verdict.value = f'<div class="minigpt-note">{html.escape(str(error))}</div>'
+            self.announcer.words = str(error)
+        else:
+            self.answer(text.strip())
+
+    def judge(self, text: str) -> tuple[bool, str]:
+        """Right if one reading of it is; else what is said to the tempting number that it is, or
+        which way it is off."""
+        values, wanted = readings(text), self.question.number
+        if any(
+            abs(value - wanted) <= self.question.tolerance + 1e-9 * abs(wanted) for value in values
+        ):
+            return True, self.question.why
+        for tempting, reason in self.question.tempting.items():
+            if any(math.isclose(value, tempting, rel_tol=CLOSE) for value in values):
+                return False, reason
+        way = "Too large." if values[0] > wanted else "Too small."
+        return False, way if len(
+            values
+        ) == 1 else f"{way} (It was read as {' or '.join(map(plain, values))}.)"
+
+
+def predict(key: str, question: str | None = None, answers: Mapping | None = None, *, why: str = "",
+            number: float | None = None, tolerance: float = 0.0,
+            tempting: Mapping[float, str] | None = None) -> Prediction:
+    """A question to commit to before the reveal: choose an option, or type a number.
+
+    `predict("02_attention/scale")` asks the question of that name in `questions/`. Or give all of
+    it: `answers` is option -> why it is tempting, and True for the one that is right. For a number
+    give `number`, the right one, with the absolute `tolerance` allowed, and `tempting`: wrong
+    number -> why it is tempting. `why` says why the right answer is right. What is answered first
+    is kept: see `predictions()`. Raises ValueError for a name that is not there, and for a
+    question that has not exactly one right answer.
+    """
+    if question is None:
+        asked = questions.find(questions.bank(), key, "questions")
+    else:
+        asked = Question(
+            this_notebook(), key, question, answers, number, tolerance, dict(tempting or {}), why
+        )
+    _asked[asked.notebook] = None
+    return Number(asked) if asked.answers is None else Choice(asked)
+
+
+def this_notebook() -> str:
+    """The name of the notebook that this kernel serves, as Jupyter's server says it; "notebook"
+    where nobody does."""
+    return Path(os.environ.get("JPY_SESSION_NAME", "")).stem or "notebook"
+
+
+def _still(question: Question) -> str:
+    """A prediction for who reads without a kernel: the answer is one click away, as it should be."""
+    wrong = (f"✗ {prose(option)}: {prose(reason)}" for option, reason in question.wrong.items())
+    return (
+        f"<p><b>Predict.</b> {prose(question.text)}</p>"
+        f"{_bullets(prose(option) for option in question.answers or ())}"
+        f"<details><summary>Decide, then open the answer</summary>"
+        f"<p>{_solution(question)}</p>{_bullets(wrong)}</details>"
+    )
+
+
+def _solution(question: Question) -> str:
+    return f"✓ <b>{prose(question.solution)}</b> {prose(question.why)}"
+
+
+def _bullets(items) -> str:
+    items = "".join(f"<li>{item}</li>" for item in items)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def hints(key: str, *texts: str) -> Page:
+    """Hints that open one at a time, each inside the one before it: those of that name in
+    `questions/`, or `texts`."""
+    texts = texts or questions.find(questions.hint_bank(), key, "hints")
+    inner = ""
+    for i, text in reversed(list(enumerate(texts, 1))):
+        summary = f"<summary>Hint {i} of {len(texts)}</summary>"
+        inner = f"<details>{summary}<p>{prose(text)}</p>{inner}</details>"
+    return Page(inner, f"{len(texts)} hints for {key}")

@@ -1,0 +1,124 @@
+"""The questions and hints of the notebooks: texts of their own in `questions/`, one file a
+notebook.
+
+They do not stand in the notebooks' cells, because there the answer would stand above the question:
+in the cell itself, in its first line where it is folded, and in every export. A cell says
+`predict("02_attention/scale")`, and the text is found here. For each notebook a TOML file:
+
+    [predictions.scale]
+    question = "About how large is `q · k` typically?"
+    why = "64 products of variance 1 add up to a variance of 64, and √64 = 8."
+    answers = {"1" = "That is one entry.", "8" = true}  # or why it is tempting
+
+    [predictions.average]
+    question = "What is the first channel of the result?"
+    number = 0.67                                      # to be typed, and right within the tolerance
+    tolerance = 0.01
+    tempting = {"2" = "That is the sum."}                     # number -> why it tempts
+    why = "(1 + 0 + 1) / 3 = 0.67."
+
+    [hints]
+    attention = ["How many numbers does one query compare with?", "`torch.Tensor.masked_fill`"]
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("questions")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and what is to be said to each answer. Either `answers` to choose from, or a
+    `number` to be typed.
+
+    Raises ValueError where it has not exactly one right answer.
+    """
+
+    notebook: str
+    key: str
+    text: str
+    answers: Mapping[str, str | bool] | None = None
+    number: float | None = None
+    tolerance: float = 0.0
+    tempting: Mapping[float, str] = field(default_factory=dict)
+    why: str = ""
+
+    def __post_init__(self):
+        if (self.answers is None) == (self.number is None):
+            raise ValueError(
+                f"{self.name} needs either answers, to choose from, or number, to be typed"
+            )
+        if self.answers is not None:
+            right = [option for option, reason in self.answers.items() if reason is True]
+            if len(right) != 1:
+                raise ValueError(
+                    f"answers of {self.name} must hold one right answer (True), not {len(right)}"
+                )
+
+    @property
+    def name(self) -> str:
+        return f"{self.notebook}/{self.key}"
+
+    @property
+    def solution(self) -> str:
+        """The right answer, in words."""
+        if self.answers is None:
+            return plain(self.number)
+        return next(option for option, reason in self.answers.items() if reason is True)
+
+    @property
+    def wrong(self) -> dict[str, str]:
+        """Tempting answer, in words -> why it tempts."""
+        if self.answers is None:
+            return {plain(number): reason for number, reason in self.tempting.items()}
+        return {option: reason for option, reason in self.answers.items() if reason is not True}
+
+
+def plain(number: float) -> str:
+    """A number without noise: 8, 0.67, 2080."""
+    return f"{number:.10g}"
+
+
+@cache
+def bank() -> dict[str, Question]:
+    """All questions of the notebooks, "02_attention/scale" -> Question, in the order in which they
+    are asked."""
+    return {question.name: question for notebook, texts in _files().items()
+            for key, entry in texts.get("predictions", {}).items()
+            for question in [_question(notebook, key, dict(entry))]}
+
+
+@cache
+def hint_bank() -> dict[str, list[str]]:
+    """All hints of the notebooks, "02_attention/attention" -> one text after the other."""
+    return {f"{notebook}/{key}": hints for notebook, texts in _files().items()
+            for key, hints in texts.get("hints", {}).items()}
+
+
+def find(texts: dict, name: str, what: str):
+    """The entry of that name. Raises ValueError that names it and the likeliest one that is
+    there."""
+    if name not in texts:
+        close = difflib.get_close_matches(name, texts, 1)
+        raise ValueError(
+            f"there are no {what} of the name {name!r}"
+            + (f"; there are of {close[0]!r}" if close else "")
+        )
+    return texts[name]
+
+
+def _files() -> dict[str, dict]:
+    return {
+        file.stem: tomllib.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(FOLDER.glob("*.toml"))
+    }
+
+
+def _question(notebook: str, key: str, entry: dict) -> Question:
+    tempting = {float(number): reason for number, reason in entry.pop("tempting", {}).items()}
+    return Question(notebook, key, entry.pop("question"), tempting=tempting, **entry)

@@ -1,0 +1,45 @@
+"""Numbers as people type them."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigpt.classroom.numerals import readings
+
+
+@pytest.mark.parametrize(("typed", "values"), [
+    ("8", [8]), (" 0.25 ", [0.25]), ("0,25", [0.25]), (".5", [0.5]), (",5", [0.5]), ("8,", [8]), ("−3", [-3]),
+    ("0,667", [0.667]), ("0.0039", [0.0039]), ("5,545", [5545, 5.545]), ("10,000", [10_000, 10]),
+    ("2.080", [2.08, 2080]), ("1,234.5", [1234.5]), ("1.234,5", [1234.5]), ("1,000,000", [1e6]),
+    ("1.000.000", [1e6]), ("10 000", [10_000]), ("10\u202f000", [10_000]), ("10'000", [10_000]), ("10_000", [10_000]),
+    ("1e-3", [0.001]), ("1,5e3", [1500]), ("1/3", [1 / 3]), ("2 / 3", [2 / 3]), ("½", [0.5]), ("50 %", [0.5]),
+    ("ln 256", [math.log(256)]), ("ln(256)", [math.log(256)]), ("ln256", [math.log(256)]), ("log2 8", [3]),
+    ("64·65/2", [2080]), ("2^10", [1024]), ("√64", [8]), ("-ln 0,5", [math.log(2)]), ("(1+0+1)/3", [2 / 3]),
+])
+def test_a_number_is_read_in_every_way_that_makes_sense(typed, values):
+    assert readings(typed) == pytest.approx(values)
+
+
+@pytest.mark.parametrize("typed", [
+    "", "ten", "nan", "inf", "1/0", "1e999", "1/2/3", "1,2,3", "1.2.3", "12,345,67", "9" * 100_000, "9**9**9**9", "1j",
+    "True", "__import__('os')", "(" * 50, "ln -1", "2 3", "3; 4", "<b>3</b>", "a = 3", "[3]",
+])
+def test_what_is_no_number_is_refused_in_a_sentence(typed):
+    with pytest.raises(ValueError, match="Type a number, such as"):
+        readings(typed)
+
+
+@given(st.text(max_size=80))
+def test_whatever_is_typed_is_finite_numbers_or_a_sentence(typed):
+    try:
+        assert all(math.isfinite(value) for value in readings(typed))
+    except ValueError as error:
+        assert str(error).startswith("Type a number")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_that_python_writes_is_read_as_it_is(number):
+    if len(str(number)) <= 60:
+        assert number in readings(str(number))
