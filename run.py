@@ -509,7 +509,7 @@ def browsers_of_playwright():
     path = output_of(PYTHON, "-c", "from playwright.sync_api import sync_playwright as start\n"
                                    "with start() as playwright: print(playwright.chromium.executable_path)")
     if path and not os.path.exists(path):
-        say("No browser is installed here: downloading Chromium into .venv for the tests (about 180 MB) ...")
+        say("No browser here that starts: downloading Chromium into .venv for the tests (about 180 MB) ...")
         run([PYTHON, "-m", "playwright", "install", "--no-shell", "chromium"])
     return [path] if path and os.path.exists(path) else []
 
@@ -674,6 +674,13 @@ def projector_settings():
         if not os.path.exists(path):
             write_whole(path, json.dumps(settings, indent=2) + "\n")
     return folder
+
+
+@command("play.html: the model that ships, as one web page")
+def page(arguments):
+    set_up(LAB)
+    model, target = (os.path.join(ROOT, *names) for names in (("data", "pretrained.safetensors"), ("play.html",)))
+    return run([PYTHON, "-m", "minigpt", "page", model, target, "--title", "A GPT that has read Jane Austen"] + arguments)
 
 
 def stop(signal_number, frame):

@@ -10,7 +10,11 @@ from pathlib import Path
 import minigpt  # noqa: F401
 import torch
 
+<<<<<<< HEAD
 NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "reach", "real")
+=======
+NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "page", "reach")
+>>>>>>> main
 RESULTS = Path(__file__).with_name("results.json")
 
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, fields, replace
 import torch
 from torch import Tensor
 
-from minigpt import corpus, files, presets
+from minigpt import corpus, files, page, presets
+from minigpt.about import About
 from minigpt.arguments import (
     SEED,
     TRAINING_SEED,
@@ -60,6 +61,12 @@ def _sources(name, value) -> Sequence[str | os.PathLike]:
     return value
 
 
+def _title(name, value) -> str | None:
+    if value is not None and not text(name, value).strip():
+        raise ValueError(f"{name} must have at least one character that is seen, not {value!r}")
+    return value
+
+
 class GPT:
     """A tokenizer and a model that fit together. `from_text`, `load` and `pretrained` make one."""
 
@@ -73,6 +80,7 @@ class GPT:
         self.training_text: TokenizedText | None = None
         self.validation_text: TokenizedText | None = None
         self.run: TrainingState | None = None       # the latest: the next reads on behind it
+        self.about = About()                        # what is known of how it came to be
 
     # ---- making one ------------------------------------------------------------------------------
 
@@ -105,7 +113,9 @@ class GPT:
         def held_out():
             return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
 
-        return cls._from_pieces(training, held_out, preset, seed, device, progress, **size)
+        gpt = cls._from_pieces(training, held_out, preset, seed, device, progress, **size)
+        gpt.about.text = ", ".join(os.path.basename(source) for source in sources)
+        return gpt
 
     @classmethod
     def _from_pieces(cls, training: Pieces, held_out: Pieces, preset: str, seed: int,
@@ -123,6 +133,7 @@ class GPT:
         gpt = cls(tokenizer, model.to(device))
         gpt.training_text = tokenize(tokenizer, show(training(), "tokenizing"))
         gpt.validation_text = tokenize(tokenizer, held_out())
+        gpt.about.n_bytes = gpt.training_text and gpt.training_text.n_bytes
         return gpt
 
     @classmethod
@@ -155,7 +166,7 @@ class GPT:
         if text is not None:
             self.training_text, self.validation_text = (tokenize(self.tokenizer, part)
                                                         for part in corpus.split(text))
-            self.run = None
+            self.run, self.about = None, About(n_bytes=self.training_text.n_bytes)
         if self.training_text is None:
             raise ValueError("text must be given: this GPT was loaded, and a file holds no "
                              "training text")
@@ -194,7 +205,14 @@ class GPT:
         with stop_request() as stop:
             for report in until_stopped(loop, stop, progress):
                 history.add(report)
+        self.trained(history)
         return history
+
+    def trained(self, history: History) -> None:
+        """Note in `about` what a training came to; whoever runs the loop by hand tells it here."""
+        steps = (self.about.steps or 0) + len(history.steps)
+        held_out_loss = history.val_loss[-1] if history.val_loss else None
+        self.about = replace(self.about, steps=steps, held_out_loss=held_out_loss)
 
     @takes(text=nonempty_text)
     def evaluate(self, text: str) -> float:
@@ -286,8 +304,23 @@ class GPT:
         if half:
             weights = {name: tensor.half() for name, tensor in weights.items()}
             _check_finite(weights, " in 16 bits, which hold at most 65504")
-        metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json()}
+        metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json(),
+                    "about": self.about.to_json()}
         files.save_tensors(path, KIND, weights, metadata)
+
+    @takes(path=path, title=_title, history=instance(History, optional=True))
+    def save_page(self, path: str | os.PathLike, title: str | None = None,
+                  history: History | None = None) -> None:
+        """Write the model as one web page that runs it, in any browser, without a network.
+
+        `title` stands above it; `history`, which `train` returns, gives it the loss curve. The page
+        holds the whole model, 16 bits a weight (a small one 32), and so what it may have learned by
+        heart. Raises ValueError for a path that does not end in .html and for a model too large for
+        a page, or not finite; OSError naming the file. What was there is then unchanged.
+        """
+        config, weights = self._plain()
+        _check_fit(config, weights)
+        page.save(path, self.tokenizer, config, weights, self.about, title, history)
 
     def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:
         """Configuration and weights of what may be compiled, or have a head tied by hand."""
@@ -310,6 +343,7 @@ class GPT:
         try:
             config = GPTConfig(**json.loads(metadata["config"]))
             tokenizer = Tokenizer.from_json(metadata["tokenizer"])
+            about = About.from_json(metadata.get("about", "{}"))    # older files say nothing
             _check_fit(config, weights)
             with torch.random.fork_rng(devices=[]):     # the first weights are random, for nobody
                 gpt = cls(tokenizer, GPTModel(config))
@@ -317,6 +351,7 @@ class GPT:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
         gpt.model.to(device).eval()
+        gpt.about = about
         return gpt
 
     def __repr__(self) -> str:

@@ -22,11 +22,11 @@ BUGS = {                # number -> (the function, its check, what the check say
     5: ("step_5", checks.check_training_step, "zero_grad"),
     6: ("load_6", checks.check_load, "Build first, then load"),
     7: ("mask_7", checks.check_causal_mask, "one place into the future"),
-    8: ("loss_8", checks.check_cross_entropy, "."),
+    8: ("loss_8", checks.check_cross_entropy, "every target from every row"),
     9: ("evaluate_9", checks.check_evaluate, "dropout on"),
     10: ("attention_10", checks.check_attention, "mask after the softmax"),
-    11: ("multi_head_11", checks.check_multi_head, "√d"),
-    12: ("generate_12", checks.check_generate, "context"),
+    11: ("multi_head_11", checks.check_multi_head, "not divided by √d_head"),
+    12: ("generate_12", checks.check_generate, "show it"),
 }
 ORDER = ("", "-code", "-hunt", "-turn", "-solution", "-hints", "-experiment", "-moral")
 

@@ -11,10 +11,12 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
+from minigpt import classroom
 from minigpt.classroom.student import dependents, is_exercise
 
 ROOT = Path(__file__).parents[2]
 WIDEST = 88             # columns of code
+OF_THE_CLASSROOM = set(vars(classroom))
 LONGEST_SOURCE = 25     # lines, the docstring left out
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KINDS = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png"}     # nothing that a browser executes
@@ -327,6 +329,14 @@ def who_skips_an_exercise_can_go_on(notebook) -> list[str]:
     return [f"{one} needs an exercise, and no 'skipped' cell stands before it" for one in sorted(dependents(notebook))]
 
 
+def what_the_text_calls_is_imported(notebook) -> list[str]:
+    """A call in the text, such as `predictions()`, works when a reader types it into a cell."""
+    imported = {alias.asname or alias.name for cell in code_cells(notebook) for node in ast.walk(parse(cell))
+                if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return [f"{cell.id}: {name} is not imported" for cell in notebook.cells if cell.cell_type == "markdown"
+            for name in re.findall(r"`(\w+)\(", cell.source) if name in OF_THE_CLASSROOM - imported]
+
+
 def exercises(notebook) -> list[str]:
     return [cell.id for cell in code_cells(notebook) if "### BEGIN SOLUTION" in cell.source]
 
@@ -360,6 +370,7 @@ def nothing_is_pasted_from_the_package(notebook) -> list[str]:
 
 RULES = (code_fits_the_screen, shown_source_is_short, agreement_cells_say_where_to_look, a_name_means_one_thing,
          questions_stand_in_their_file, a_skipped_cell_stands_in_for_an_exercise, who_skips_an_exercise_can_go_on,
+         what_the_text_calls_is_imported,
          it_was_run_in_order, no_cell_ended_in_an_error, widgets_left_no_state, outputs_hold_nothing_that_runs,
          nothing_is_fetched, no_path_of_a_machine, ids_are_words_and_unique, headings_nest, pictures_have_words,
          most_cells_are_short, it_opens_and_closes_as_the_others, nearly_all_outputs_are_compared,

@@ -152,6 +152,7 @@ BREAKS = [
     ("a_skipped_cell_stands_in_for_an_exercise", put("add-skipped", "source", SKIPPED.replace("my_add", "my_sum"))),
     ("a_skipped_cell_stands_in_for_an_exercise", put("add-skipped", "metadata", {"tags": ["skipped"]})),
     ("who_skips_an_exercise_can_go_on", lambda notebook: notebook.cells.remove(cell(notebook, "add-skipped"))),
+    ("what_the_text_calls_is_imported", put("turn", "source", "## Your turn · 5 minutes · ●●○\n\nCall `predictions()`.")),
     ("it_opens_and_closes_as_the_others", put("opening", "source", "# Title\n\nYou will be able to add. You need it.")),
     ("it_opens_and_closes_as_the_others", put("recap", "source", "## Recap")),
     ("nearly_all_outputs_are_compared", put("band", "source", "print(seconds)")),

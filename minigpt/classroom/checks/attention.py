@@ -16,6 +16,7 @@ from minigpt.classroom.checks.framework import (
     difference,
     is_nan,
     look_at_gradients,
+    look_at_rounding,
     pair,
     same,
     tensor,
@@ -258,6 +259,7 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         raise Mistake(f"Your columns sum to 1, not your rows (row 0 sums to {rows.flatten()[0]:.2f}). Each query "
                       "shares its attention among the keys: softmax over the last axis.")
     if not same(rows, torch.ones_like(rows)):
+        look_at_rounding(weights, right, "Each of your weights")
         row = int((rows - 1).abs().amax((0, 1)).argmax())
         bad = f"Rows of your weights don't sum to 1 (row {row} sums to {rows[..., row].flatten()[0]:.2f})."
         after = scaled.softmax(-1).masked_fill(~mask, 0.0)

@@ -11,7 +11,6 @@ from minigpt.classroom.checks.framework import (
     Mistake,
     Student,
     accuse,
-    ask,
     check,
     difference,
     is_nan,
@@ -116,7 +115,7 @@ def check_swiglu(student: Student) -> None:
         module = student.module(d_model=d_model, d_ff=d_ff)
         gate, up, down = maps(student.name, module, d_model, d_ff)
         x = torch.randn(B, T, d_model) * 2
-        answer = ask(module, student.name, x=x)
+        answer = student.ask(module, x=x)
         if isinstance(answer, Tensor) and answer.shape == (B, T, d_ff):
             raise Mistake(f"Your result is still d_ff = {d_ff} wide: `down` leads back to d_model "
                           f"= {d_model}.")
