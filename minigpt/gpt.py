@@ -18,6 +18,7 @@ from minigpt.about import About
 from minigpt.arguments import (
     SEED,
     TRAINING_SEED,
+    choice,
     flag,
     instance,
     integer,
@@ -32,7 +33,7 @@ from minigpt.batches import START, TokenizedText, tokenize
 from minigpt.device import a_device
 from minigpt.model import GPTConfig, GPTModel, evaluating
 from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
-from minigpt.sampling import SETTINGS, generate_ids, next_token_probs
+from minigpt.sampling import SETTINGS, generate_ids, last_logits, next_token_probs
 from minigpt.tokenizer import Tokenizer
 from minigpt.training import Report, evaluate, training_loop
 from minigpt.training_state import TrainingState
@@ -136,9 +137,20 @@ class GPT:
         return gpt
 
     @classmethod
-    def pretrained(cls) -> "GPT":
+    @takes(name=choice(("austen", "smollm2")), bfloat16=flag)
+    def pretrained(cls, name: str = "austen", *, bfloat16: bool = False) -> "GPT":
         """The model that ships in `data/`: it has read Jane Austen, but for the end of Persuasion.
+        Or "smollm2", a chat model that others have made, on the same parts.
+
+        For that one `python3 run.py setup real` gets the weights (93 MB), once; `bfloat16` holds
+        them in 16 bits, half the memory, where the processor computes with them. Raises
+        FileNotFoundError where they are missing.
         """
+        if name == "smollm2":
+            from minigpt.smollm2 import SmolLM2  # it is made of what stands here
+            return SmolLM2.read(bfloat16)
+        if bfloat16:
+            raise ValueError("bfloat16 must be False for the model that ships, which is small, not True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
     # ---- training --------------------------------------------------------------------------------
@@ -248,8 +260,8 @@ class GPT:
         At temperature 0 too: all but one then have probability 0, in the order of their logits.
         """
         tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
-        with evaluating(self.model):
-            logits = self.model(self._last_ids(prompt))[:, -1]                      # (1, V)
+        ids = self._last_ids(prompt)[0].tolist()
+        logits = last_logits(self.model, ids, self.model.new_cache())               # (1, V)
         probs = next_token_probs(logits, temperature, top_k, top_p)[0]              # (V,)
         order = logits[0].argsort(descending=True, stable=True)                     # (V,)
         return [tokenizer.id_to_token(i) for i in order.tolist()], probs[order].cpu()
