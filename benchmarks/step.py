@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from benchmarks.measure import in_turns, row
 from minigpt import GPTConfig, GPTModel, corpus
+from minigpt.device import processor_has_bfloat16
 from minigpt.presets import preset
-from minigpt.training import TrainingState, _step, processor_has_bfloat16
+from minigpt.training import train_step
+from minigpt.training_state import TrainingState
 
 SIZE = GPTConfig()
 BATCH = 64
@@ -53,7 +55,7 @@ def against_plain_and_rate(products: str, bfloat16: bool) -> list[dict]:
     adam = torch.optim.Adam(plain.parameters(), 1e-3, (0.9, 0.99))
 
     def our_step():
-        _step(state, ids, 1.0)
+        train_step(state, ids, 1.0)
 
     def plain_step():
         starts = torch.randint(len(ids) - 33, (BATCH,)).tolist()
@@ -79,8 +81,8 @@ def time_of_steps(steps: int) -> float:
     """Seconds a step of the reference preset, over a run of `steps`."""
     ids = torch.tensor(list(corpus.read_text("austen").encode()))
     state = TrainingState(GPTModel(SIZE), preset("reference").recipe)
-    _step(state, ids, 1.0)
+    train_step(state, ids, 1.0)
     began = time.perf_counter()
     for _ in range(steps):
-        _step(state, ids, 1.0)
+        train_step(state, ids, 1.0)
     return (time.perf_counter() - began) / steps

@@ -20,6 +20,6 @@ from minigpt.model import FeedForward, GPTConfig, GPTModel, TransformerBlock  # 
 from minigpt.self_attention import MultiHeadAttention, attention, causal_mask  # noqa: E402
 from minigpt.tokenizer import Tokenizer  # noqa: E402
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["GPT", "FeedForward", "GPTConfig", "GPTModel", "MultiHeadAttention", "Tokenizer",
            "TransformerBlock", "attention", "causal_mask"]

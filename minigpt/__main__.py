@@ -1,4 +1,4 @@
-"""The command line: `minigpt train`, `minigpt sample` and `minigpt evaluate`.
+"""The command line: `minigpt train`, `minigpt sample`, `minigpt evaluate` and `minigpt page`.
 
 A mistake in what was typed, and a file that is not what it should be, end with one sentence and
 exit status 2.
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import minigpt
@@ -57,10 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "minigpt", description="A small GPT: train it, let it talk, measure it.")
     parser.add_argument("--version", action="version", version=f"minigpt {minigpt.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="train | sample | evaluate")
+    commands = parser.add_subparsers(required=True, metavar="train | sample | evaluate | page")
     _add_train(commands.add_parser("train", help="train a model on one text or several"))
     _add_sample(commands.add_parser("sample", help="let a model continue a prompt"))
     _add_evaluate(commands.add_parser("evaluate", help="measure how well it predicts a text"))
+    _add_page(commands.add_parser("page", help="write a model as one web page that runs it"))
     return parser
 
 
@@ -124,6 +126,13 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
                           help="only the last 10 %%, on which it was not trained")
     _add_device(evaluate)
     evaluate.set_defaults(command=_evaluate)
+
+
+def _add_page(page: argparse.ArgumentParser) -> None:
+    page.add_argument("model", type=_path)
+    page.add_argument("page", type=_path, help="where the page goes (.html)")
+    page.add_argument("--title", help="what stands above it")
+    page.set_defaults(command=_page)
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
@@ -209,6 +218,11 @@ def _train_alone(options, out: Path, run_file: RunFile) -> int:
     loop = training_loop(state, gpt.training_text, gpt.validation_text, steps=settings["steps"],
                          seconds=settings["seconds"], evaluations=options.evaluations)
     validation_loss = None
+
+    def save():
+        gpt.about = replace(gpt.about, steps=state.step, held_out_loss=validation_loss)
+        gpt.save(out, half=options.half)
+
     try:
         with stop_request() as stop:
             for report in until_stopped(loop, stop):
@@ -220,10 +234,10 @@ def _train_alone(options, out: Path, run_file: RunFile) -> int:
             raise
     except TrainingDiverged:
         if state.good[0] > 0:
-            run_file.give_way(lambda: gpt.save(out, half=options.half))
+            run_file.give_way(save)
             print(f"saved {out}, the model of step {state.good[0]}", file=sys.stderr)
         raise
-    run_file.give_way(lambda: gpt.save(out, half=options.half))
+    run_file.give_way(save)
     if stop:
         if not stop.at_once:            # in the middle of a step there is nothing to go on from
             run_file.save(state)
@@ -238,7 +252,7 @@ def _train_alone(options, out: Path, run_file: RunFile) -> int:
     return 0
 
 
-# ---- sample, evaluate ----------------------------------------------------------------------------
+# ---- sample, evaluate, page ----------------------------------------------------------------------
 
 def _sample(options) -> int:
     gpt = GPT.load(options.model, options.device)
@@ -273,6 +287,13 @@ def _evaluate(options) -> int:
             raise ValueError(f"{options.text} is too short: the last 10 % of it is not one "
                              "character")
     print(f"{gpt.evaluate(text):.3f} nats per byte")
+    return 0
+
+
+def _page(options) -> int:
+    GPT.load(options.model).save_page(options.page, options.title)
+    megabytes = options.page.stat().st_size / 1e6
+    print(f"saved {options.page} ({megabytes:.1f} MB): open it in any browser")
     return 0
 
 

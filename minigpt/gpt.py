@@ -13,10 +13,12 @@ from dataclasses import asdict, fields, replace
 import torch
 from torch import Tensor
 
-from minigpt import corpus, files, presets
+from minigpt import corpus, files, page, presets
+from minigpt.about import About
 from minigpt.arguments import (
     SEED,
     TRAINING_SEED,
+    choice,
     flag,
     instance,
     integer,
@@ -31,7 +33,7 @@ from minigpt.batches import START, TokenizedText, tokenize
 from minigpt.device import a_device
 from minigpt.model import GPTConfig, GPTModel, evaluating
 from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
-from minigpt.sampling import SETTINGS, generate_ids, next_token_probs
+from minigpt.sampling import SETTINGS, generate_ids, last_logits, next_token_probs
 from minigpt.tokenizer import Tokenizer
 from minigpt.training import Report, evaluate, training_loop
 from minigpt.training_state import TrainingState
@@ -59,6 +61,12 @@ def _sources(name, value) -> Sequence[str | os.PathLike]:
     return value
 
 
+def _title(name, value) -> str | None:
+    if value is not None and not text(name, value).strip():
+        raise ValueError(f"{name} must have at least one character that is seen, not {value!r}")
+    return value
+
+
 class GPT:
     """A tokenizer and a model that fit together. `from_text`, `load` and `pretrained` make one."""
 
@@ -72,6 +80,7 @@ class GPT:
         self.training_text: TokenizedText | None = None
         self.validation_text: TokenizedText | None = None
         self.run: TrainingState | None = None       # the latest: the next reads on behind it
+        self.about = About()                        # what is known of how it came to be
 
     # ---- making one ------------------------------------------------------------------------------
 
@@ -104,7 +113,9 @@ class GPT:
         def held_out():
             return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
 
-        return cls._from_pieces(training, held_out, preset, seed, device, progress, **size)
+        gpt = cls._from_pieces(training, held_out, preset, seed, device, progress, **size)
+        gpt.about.text = ", ".join(os.path.basename(source) for source in sources)
+        return gpt
 
     @classmethod
     def _from_pieces(cls, training: Pieces, held_out: Pieces, preset: str, seed: int,
@@ -122,12 +133,24 @@ class GPT:
         gpt = cls(tokenizer, model.to(device))
         gpt.training_text = tokenize(tokenizer, show(training(), "tokenizing"))
         gpt.validation_text = tokenize(tokenizer, held_out())
+        gpt.about.n_bytes = gpt.training_text and gpt.training_text.n_bytes
         return gpt
 
     @classmethod
-    def pretrained(cls) -> "GPT":
+    @takes(name=choice(("austen", "smollm2")), bfloat16=flag)
+    def pretrained(cls, name: str = "austen", *, bfloat16: bool = False) -> "GPT":
         """The model that ships in `data/`: it has read Jane Austen, but for the end of Persuasion.
+        Or "smollm2", a chat model that others have made, on the same parts.
+
+        For that one `python3 run.py setup real` gets the weights (93 MB), once; `bfloat16` holds
+        them in 16 bits, half the memory, where the processor computes with them. Raises
+        FileNotFoundError where they are missing.
         """
+        if name == "smollm2":
+            from minigpt.smollm2 import SmolLM2  # it is made of what stands here
+            return SmolLM2.read(bfloat16)
+        if bfloat16:
+            raise ValueError("bfloat16 must be False for the model that ships, which is small, not True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
     # ---- training --------------------------------------------------------------------------------
@@ -143,7 +166,7 @@ class GPT:
         if text is not None:
             self.training_text, self.validation_text = (tokenize(self.tokenizer, part)
                                                         for part in corpus.split(text))
-            self.run = None
+            self.run, self.about = None, About(n_bytes=self.training_text.n_bytes)
         if self.training_text is None:
             raise ValueError("text must be given: this GPT was loaded, and a file holds no "
                              "training text")
@@ -182,7 +205,15 @@ class GPT:
         with stop_request() as stop:
             for report in until_stopped(loop, stop, progress):
                 history.add(report)
+        self.trained(history)
         return history
+
+    @takes(history=instance(History))
+    def trained(self, history: History) -> None:
+        """Note in `about` what a training came to; whoever runs the loop by hand tells it here."""
+        steps = (self.about.steps or 0) + len(history.steps)
+        held_out_loss = history.val_loss[-1] if history.val_loss else None
+        self.about = replace(self.about, steps=steps, held_out_loss=held_out_loss)
 
     @takes(text=nonempty_text)
     def evaluate(self, text: str) -> float:
@@ -229,8 +260,8 @@ class GPT:
         At temperature 0 too: all but one then have probability 0, in the order of their logits.
         """
         tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
-        with evaluating(self.model):
-            logits = self.model(self._last_ids(prompt))[:, -1]                      # (1, V)
+        ids = self._last_ids(prompt)[0].tolist()
+        logits = last_logits(self.model, ids, self.model.new_cache())               # (1, V)
         probs = next_token_probs(logits, temperature, top_k, top_p)[0]              # (V,)
         order = logits[0].argsort(descending=True, stable=True)                     # (V,)
         return [tokenizer.id_to_token(i) for i in order.tolist()], probs[order].cpu()
@@ -274,8 +305,23 @@ class GPT:
         if half:
             weights = {name: tensor.half() for name, tensor in weights.items()}
             _check_finite(weights, " in 16 bits, which hold at most 65504")
-        metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json()}
+        metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json(),
+                    "about": self.about.to_json()}
         files.save_tensors(path, KIND, weights, metadata)
+
+    @takes(path=path, title=_title, history=instance(History, optional=True))
+    def save_page(self, path: str | os.PathLike, title: str | None = None,
+                  history: History | None = None) -> None:
+        """Write the model as one web page that runs it, in any browser, without a network.
+
+        `title` stands above it; `history`, which `train` returns, gives it the loss curve. The page
+        holds the whole model, 16 bits a weight (a small one 32), and so what it may have learned by
+        heart. Raises ValueError for a path that does not end in .html and for a model too large for
+        a page, or not finite; OSError naming the file. What was there is then unchanged.
+        """
+        config, weights = self._plain()
+        _check_fit(config, weights)
+        page.save(path, self.tokenizer, config, weights, self.about, title, history)
 
     def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:
         """Configuration and weights of what may be compiled, or have a head tied by hand."""
@@ -298,6 +344,7 @@ class GPT:
         try:
             config = GPTConfig(**json.loads(metadata["config"]))
             tokenizer = Tokenizer.from_json(metadata["tokenizer"])
+            about = About.from_json(metadata.get("about", "{}"))    # older files say nothing
             _check_fit(config, weights)
             with torch.random.fork_rng(devices=[]):     # the first weights are random, for nobody
                 gpt = cls(tokenizer, GPTModel(config))
@@ -305,6 +352,7 @@ class GPT:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
         gpt.model.to(device).eval()
+        gpt.about = about
         return gpt
 
     def __repr__(self) -> str:

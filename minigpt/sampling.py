@@ -16,6 +16,7 @@ from minigpt.arguments import SEED, flag, integer, number, shown, takes
 from minigpt.model import GPTModel, evaluating, is_a_model
 
 # The guards of whatever samples.
+READ_AT_ONCE = 512      # tokens of a prompt whose logits stand in memory together
 SETTINGS = {"temperature": number(0), "top_k": integer(1, optional=True),
             "top_p": number(0, 1, open_low=True, optional=True)}
 
@@ -112,9 +113,17 @@ def generate_ids(model: GPTModel, ids: Sequence[int], max_new_tokens: int, tempe
 
 @torch.inference_mode()
 def last_logits(model: GPTModel, ids: list[int], cache) -> Tensor:
-    """Logits (1, V) of the token after `ids`, in eval mode, without gradients."""
+    """Logits (1, V) of the token after `ids`, in eval mode, without gradients.
+
+    With a cache, a long prompt is read in pieces: a large vocabulary's logits for all of it would
+    fill the memory.
+    """
+    device = next(model.parameters()).device
     with evaluating(model):
-        return model(torch.tensor([ids], device=next(model.parameters()).device), cache)[:, -1]
+        size = READ_AT_ONCE if cache else len(ids)
+        for piece in (ids[start:start + size] for start in range(0, len(ids), size)):
+            logits = model(torch.tensor([piece], device=device), cache)[:, -1]      # (1, V)
+    return logits
 
 
 def draw(probs: Tensor, generator: torch.Generator) -> int:

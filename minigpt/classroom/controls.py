@@ -4,7 +4,7 @@ reader what came of it.
 Sliders and text boxes are small widgets of our own (anywidget). The sliders of ipywidgets have no
 name for a screen reader, and the number beside them cannot be typed into by every keyboard; its
 text boxes send what is half typed while the kernel is busy. Ours are the browser's own controls
-with a label, in `frontend/`. Lists and check boxes are those of ipywidgets.
+with a label, in `static/`. Lists and check boxes are those of ipywidgets.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ import anywidget
 import ipywidgets
 from traitlets import Any, Bool, Float, Int, List, TraitError, Tuple, Unicode, observe, validate
 
-FRONTEND = Path(__file__).with_name("frontend")
+STATIC = Path(__file__).with_name("static")
 
 
 class NumberSlider(anywidget.AnyWidget):
     """A slider from `min` to `max`. Values outside are moved to the nearer end, as a slider
     would."""
 
-    _esm = FRONTEND / "slider.js"
+    _esm = STATIC / "slider.js"
     scale = Unicode("linear").tag(sync=True)            # or "log"
     description = Unicode().tag(sync=True)
     value = Float().tag(sync=True)
@@ -50,7 +50,7 @@ class WholeSlider(NumberSlider):
 class OptionSlider(anywidget.AnyWidget):
     """A slider that steps through `options`; `value` is one of them."""
 
-    _esm = FRONTEND / "slider.js"
+    _esm = STATIC / "slider.js"
     scale = Unicode("options").tag(sync=True)
     description = Unicode().tag(sync=True)
     options = Tuple()
@@ -91,7 +91,7 @@ class TextBox(anywidget.AnyWidget):
     """A line to type in. `value` is what was committed, or, where it is to `follow`, what stands
     there now."""
 
-    _esm = FRONTEND / "text_box.js"
+    _esm = STATIC / "text_box.js"
     description = Unicode().tag(sync=True)
     placeholder = Unicode().tag(sync=True)
     value = Unicode().tag(sync=True)
@@ -117,7 +117,7 @@ class TextBox(anywidget.AnyWidget):
 class Announcer(anywidget.AnyWidget):
     """Words for a screen reader, which speaks them once when they change; nobody else sees them."""
 
-    _esm = FRONTEND / "announcer.js"
+    _esm = STATIC / "announcer.js"
     role = Unicode("status").tag(sync=True)             # "log" for a text that grows
     words = Unicode().tag(sync=True)
 

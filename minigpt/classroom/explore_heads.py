@@ -127,12 +127,13 @@ def queries_and_keys(gpt: GPT, ids: list[int]) -> tuple[Tensor, Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    qkv = (
-        torch.cat(seen).unflatten(-1, (3, model.config.n_heads, -1)).permute(2, 0, 3, 1, 4)
-    )  # (3, layers, H, T, d_head)
+    H, d_head = model.config.n_heads, model.config.d_model // model.config.n_heads
+    heads = torch.cat(seen).unflatten(-1, (-1, d_head)).transpose(1, 2)  # (layers, H + 2 G, T, d_head)
+    G = (heads.shape[1] - H) // 2         # heads of keys: H, or fewer where several share theirs
+    q, k = heads[:, :H], heads[:, H:H + G]
     if model.rotation is not None:        # rotary positions turn queries and keys after this matrix
-        qkv = rotate(qkv, model.rotation[:qkv.shape[-2]].cpu())
-    return qkv[0], qkv[1]
+        q, k = (rotate(part, model.rotation[:len(ids)].cpu()) for part in (q, k))
+    return q, k.repeat_interleave(H // G, dim=1)
 
 
 # ---- the map

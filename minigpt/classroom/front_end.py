@@ -10,6 +10,7 @@ logger = logging.getLogger("matplotlib")
 level = logger.level
 logger.setLevel(logging.ERROR)
 try:
+    import anywidget
     import IPython
     import ipywidgets
     import matplotlib.font_manager  # finds its folders, and lists the fonts
@@ -22,4 +23,4 @@ except ModuleNotFoundError as error:
 finally:
     logger.setLevel(level)
 
-__all__ = ["IPython", "ipywidgets", "matplotlib", "nbformat"]
+__all__ = ["IPython", "anywidget", "ipywidgets", "matplotlib", "nbformat"]

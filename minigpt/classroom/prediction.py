@@ -320,7 +320,7 @@ def this_notebook() -> str:
 
 
 def _still(question: Question) -> str:
-    """A prediction for who reads without a kernel: the answer is one click away, as it should be."""
+    """A prediction read without a kernel: the answer is one click away, as it should be."""
     wrong = (f"✗ {prose(option)}: {prose(reason)}" for option, reason in question.wrong.items())
     return (
         f"<p><b>Predict.</b> {prose(question.text)}</p>"

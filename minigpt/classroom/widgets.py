@@ -23,11 +23,11 @@ from pathlib import Path
 import ipywidgets
 from IPython.display import Markdown
 
-from minigpt.classroom.controls import FRONTEND, TextBox
+from minigpt.classroom.controls import STATIC, TextBox
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-PARTS = (FRONTEND / "parts.css").read_text(encoding="utf-8")
-STYLESHEET = f"<style>{(FRONTEND / 'cards.css').read_text(encoding='utf-8')}{PARTS}</style>"
+PARTS = (STATIC / "parts.css").read_text(encoding="utf-8")
+STYLESHEET = f"<style>{(STATIC / 'cards.css').read_text(encoding='utf-8')}{PARTS}</style>"
 
 
 def styled(content: str) -> str:

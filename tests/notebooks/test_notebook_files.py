@@ -14,7 +14,8 @@ specification = importlib.util.spec_from_file_location("minigpt_notebook_rules",
 rules = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(rules)
 
-NAMES = ("00_play", "01_tokenizer", "02_attention", "03_model", "04_training_and_sampling", "05_bug_hunt")
+NAMES = ("00_play", "01_tokenizer", "02_attention", "03_model", "04_training_and_sampling", "05_bug_hunt",
+         "06_real_model")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -29,7 +30,7 @@ def notebook(path):
     return notebook
 
 
-def test_there_are_six_notebooks():
+def test_there_are_seven_notebooks():
     assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == list(NAMES)
 
 

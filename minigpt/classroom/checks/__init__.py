@@ -16,6 +16,7 @@ from minigpt.classroom.checks.bugs import check_byte_encode, check_load, check_t
 from minigpt.classroom.checks.framework import Mistake
 from minigpt.classroom.checks.model import check_block, check_feed_forward, check_gpt, check_layer_norm
 from minigpt.classroom.checks.passed import passed
+from minigpt.classroom.checks.real import check_dequantise, check_grouped_heads, check_rms_norm, check_swiglu
 from minigpt.classroom.checks.sampling import check_generate, check_next_token_probs
 from minigpt.classroom.checks.tokenizer import check_decode, check_longest_match, check_merge, check_pair_counts
 from minigpt.classroom.checks.training import (
@@ -35,10 +36,12 @@ __all__ = [
     "check_causal_mask",
     "check_cross_entropy",
     "check_decode",
+    "check_dequantise",
     "check_evaluate",
     "check_feed_forward",
     "check_generate",
     "check_gpt",
+    "check_grouped_heads",
     "check_layer_norm",
     "check_learning_rate",
     "check_load",
@@ -47,7 +50,9 @@ __all__ = [
     "check_multi_head",
     "check_next_token_probs",
     "check_pair_counts",
+    "check_rms_norm",
     "check_split_heads",
+    "check_swiglu",
     "check_training_step",
     "passed",
 ]

@@ -16,6 +16,7 @@ from minigpt.classroom.checks.framework import (
     difference,
     is_nan,
     look_at_gradients,
+    look_at_rounding,
     pair,
     same,
     tensor,
@@ -258,6 +259,7 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         raise Mistake(f"Your columns sum to 1, not your rows (row 0 sums to {rows.flatten()[0]:.2f}). Each query "
                       "shares its attention among the keys: softmax over the last axis.")
     if not same(rows, torch.ones_like(rows)):
+        look_at_rounding(weights, right, "Each of your weights")
         row = int((rows - 1).abs().amax((0, 1)).argmax())
         bad = f"Rows of your weights don't sum to 1 (row {row} sums to {rows[..., row].flatten()[0]:.2f})."
         after = scaled.softmax(-1).masked_fill(~mask, 0.0)
@@ -265,6 +267,11 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
                       "scores before the softmax, so that it shares out 1 among what is left."
                       if same(weights, after) or same(weights, scores.softmax(-1).masked_fill(~mask, 0.0)) else
                       f"{bad} Softmax over the last axis, the keys, comes last of all.")
+    leak = (weights * ~mask).amax()
+    if leak > 1e-4 and large:
+        raise Mistake(f"Where scores are large, {float(scores.abs().max()) / d ** 0.5:.0f} here, a hidden key gets "
+                      f"{float(leak):.4f} of the attention: the number that hides it is not low enough. Nothing is lower than "
+                      "-inf: masked_fill(~mask, float('-inf')).")
     accuse(weights, {
         "The mask has the opposite effect: your weights are spread over what the mask hides. True means `may look`, so "
         "hide where it is False: masked_fill(~mask, -inf).": right_weights(q, k, ~mask).nan_to_num(1 / T),
@@ -279,11 +286,6 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         "Your mask works, and it is the transposed one: rows are queries, columns are keys.":
             right_weights(q, k, mask.T),
     })
-    leak = (weights * ~mask).amax()
-    if leak > 1e-4 and large:
-        raise Mistake(f"Where scores are large, {float(scores.abs().max()) / d ** 0.5:.0f} here, a hidden key gets "
-                      f"{float(leak):.4f} of the attention: the number that hides it is not low enough. Nothing is lower than "
-                      "-inf: masked_fill(~mask, float('-inf')).")
     if leak > 1e-4:
         raise Mistake(f"A hidden key gets {float(leak):.4f} of the attention where 0 is right. "
                       "Set the scores of hidden keys to -inf, so that softmax gives them nothing at all.")

@@ -173,7 +173,7 @@ class Student:
 
     def with_the_rest(self, message: str) -> str:
         """A message, and with it what may be the cause, and how to get the same inputs again."""
-        if self.last is None:
+        if not self.given or "is not written yet" in message:
             return message
         for name, value in numbers_from_elsewhere(self.answer).items():
             message += f" It reads `{name}`, which is {value} in another cell: take sizes from the inputs."
@@ -367,7 +367,7 @@ def article(value) -> str:
 
 def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "float32") -> Tensor:
     """A detached copy of `value`, once it is a tensor of this shape and dtype ("float" is any floating-point one)."""
-    has, holds = ("have", "hold") if what.endswith("s") else ("has", "holds")
+    has, holds = ("have", "hold") if plural(what) else ("has", "holds")
     if not isinstance(value, Tensor):
         raise Mistake(f"{what} should be a tensor; what comes is {article(value)}.")
     if tuple(value.shape) != shape:
@@ -380,6 +380,11 @@ def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "fl
         wanted = "floating-point numbers" if dtype == "float" else f"torch.{dtype}"
         raise Mistake(f"{what} {holds} {value.dtype}, where {wanted} should be.")
     return value.detach().clone()
+
+
+def plural(what: str) -> bool:
+    """Whether a subject such as "Your weights" takes a plural verb."""
+    return what.endswith("s") and not what.endswith("ss")
 
 
 def pair(value, name: str, what: str) -> tuple:
@@ -440,8 +445,16 @@ def accuse(answer: Tensor, suspects: dict[str, Tensor], tolerance: float = TOLER
             raise Mistake(message)
 
 
+def look_at_rounding(answer: Tensor, right: Tensor, what: str) -> None:
+    """Raises the mistake of numbers that are nearly right."""
+    if same(answer, right, 2e-2):
+        raise Mistake(f"{what} is nearly right, to two digits or three: something is rounded on the way, in numbers of 16 bits or by an "
+                      "approximation. Keep float32 all through.")
+
+
 def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
     """The message for a mistake that nobody has foreseen: where the two differ most, and by how much."""
+    look_at_rounding(answer, right, what)
     gap = (answer.double() - right.double()).abs().nan_to_num(nan=float("inf"))
     place = [int(index) for index in numpy.unravel_index(int(gap.argmax()), tuple(gap.shape))] if gap.dim() else []
     at = f" at {place}" if place else ""
@@ -459,7 +472,7 @@ def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, 
     """
     cut = "`torch.no_grad()`, `.detach()`, `.data`, `.item()`, `math` and NumPy all cut the gradient off."
     if not answer.requires_grad:
-        raise Mistake(f"{what} is right, and no gradient gets through it, so nothing before it could learn. {cut}")
+        raise Mistake(f"{what} {'are' if plural(what) else 'is'} right, and no gradient gets through it, so nothing before it could learn. {cut}")
     direction = torch.randn_like(right)
     wanted = gradients(right, direction, [truth[name] for name in mine])
     try:
@@ -470,7 +483,7 @@ def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, 
         scale = float(other.abs().max()) or 1.0
         arrives = bool(one.any()) or not bool(other.abs().max() > TOLERANCE)
         if not arrives or exact and not same(one / scale, other / scale, 1e-3):
-            raise Mistake(f"{what} is right, and the gradient of {name} is not: it would learn the wrong thing, or nothing. {cut}")
+            raise Mistake(f"{what} {'are' if plural(what) else 'is'} right, and the gradient of {name} is not: it would learn the wrong thing, or nothing. {cut}")
 
 
 def gradients(value: Tensor, direction: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:

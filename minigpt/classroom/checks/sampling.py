@@ -7,7 +7,17 @@ from torch import Tensor, nn
 
 from minigpt import GPTConfig
 from minigpt.classroom.checks.cases import laid_out, one_of
-from minigpt.classroom.checks.framework import Mistake, Student, accuse, check, difference, is_nan, same, tensor
+from minigpt.classroom.checks.framework import (
+    Mistake,
+    Student,
+    accuse,
+    check,
+    difference,
+    is_nan,
+    look_at_rounding,
+    same,
+    tensor,
+)
 
 # ----------------------------------------------------------------------------------------------- check_next_token_probs
 
@@ -144,6 +154,7 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     accuse_top_p(answer, logits, probs, plain, setting, top_k, top_p)
     rows = answer.sum(-1)
     if not same(rows, torch.ones_like(rows)):
+        look_at_rounding(answer, right, "Each of your probabilities")
         row = int((rows - 1).abs().argmax())
         raise Mistake(f"With {setting}, row {row} sums to {float(rows[row]):.2f}: probabilities sum to 1."
                       + (" What is left after filtering must be scaled up again." if top_k or top_p else ""))

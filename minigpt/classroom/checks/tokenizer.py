@@ -434,6 +434,8 @@ def decode_mistake(name: str, answer, text: str, ids: list[int], vocab: tuple[by
     joined = b"".join(tokens)
     yours = f"{text!r} comes back as {answer!r}"
     reasons = {
+        "the byte-order mark is lost. It is a character like any other: \"utf-8\", not \"utf-8-sig\".":
+            joined.decode("utf-8-sig", errors="replace"),
         "each byte was taken for a character. Bytes become characters through UTF-8: join, then decode.":
             joined.decode("latin-1"),
         "each token was decoded alone, and half a character is none. Join all bytes first, then decode once.":
@@ -451,8 +453,6 @@ def decode_mistake(name: str, answer, text: str, ids: list[int], vocab: tuple[by
         "the tokens come in reverse order.": b"".join(tokens[::-1]).decode(errors="replace"),
         "the first token is lost.": b"".join(tokens[1:]).decode(errors="replace"),
         "the last token is lost.": b"".join(tokens[:-1]).decode(errors="replace"),
-        "the byte-order mark is lost. It is a character like any other: \"utf-8\", not \"utf-8-sig\".":
-            joined.decode("utf-8-sig", errors="replace"),
         "what stands at its ends is gone. A space is a character like any other: strip nothing.": text.strip(),
         "the line ends are not what they were. Give back every byte: replace nothing.":
             text.replace("\r\n", "\n").replace("\r", "\n"),
@@ -460,6 +460,6 @@ def decode_mistake(name: str, answer, text: str, ids: list[int], vocab: tuple[by
          unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")
          if unicodedata.normalize(form, text) == answer}
     for reason, wrong in reasons.items():
-        if answer == wrong:
+        if answer == wrong != text:
             return Mistake(f"{yours}: {reason}")
     return Mistake(f"{yours}.")

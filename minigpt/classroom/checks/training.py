@@ -194,7 +194,7 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
     if large and float(picked.min()) < -80 and not bool(answer.isfinite()):
         return Mistake(f"{yours}: some target has a probability of e^{float(picked.min()):.0f}, which is 0 as a float, and the "
                        "logarithm of 0 is infinite. log_softmax never goes by way of p: softmax and then log does.")
-    if large and float(picked.min()) < -80 and answer < right:
+    if large and float(picked.min()) < -15 and answer < right:
         return Mistake(f"{yours}: some target has a probability of e^{float(picked.min()):.0f}, and something keeps your p, or its "
                        "logarithm, from becoming so small (a clamp, or a little number added?). With log_softmax nothing need be "
                        "kept away from 0.")

@@ -15,7 +15,6 @@ function render({ model, el }) {
   const text = (value) => formats[scale](value, model);
 
   el.classList.add("minigpt-slider");
-  el.dataset.lmSuppressShortcuts = "true"; // its arrow keys are its own, and not the notebook's
   const label = document.createElement("label");
   const name = document.createElement("span");
   const range = document.createElement("input");
@@ -23,6 +22,8 @@ function render({ model, el }) {
   label.append(name, range);
   const box = document.createElement(scale === "options" ? "output" : "input");
   el.append(label, box);
+  // Jupyter's shortcuts stop at an element with this attribute: the arrow keys are the slider's, and not the notebook's.
+  range.dataset.lmSuppressShortcuts = box.dataset.lmSuppressShortcuts = "true";
 
   function describe() {
     name.textContent = model.get("description");

@@ -3,13 +3,13 @@
 
 function render({ model, el }) {
   el.classList.add("minigpt-text-box");
-  el.dataset.lmSuppressShortcuts = "true";
   const label = document.createElement("label");
   const name = document.createElement("span");
   const box = document.createElement("input");
   box.type = "text";
   box.autocomplete = "off";
   box.spellcheck = false;
+  box.dataset.lmSuppressShortcuts = "true"; // what is typed is no shortcut of the notebook's
   label.append(name, box);
   el.append(label);
 

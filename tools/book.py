@@ -1,0 +1,138 @@
+"""The book: notebooks, guide and reference as a web site that is read without Python and without a network.
+
+    python -m tools.book [FOLDER]           (python3 run.py book; FOLDER is book/ where none is given)
+
+The pages are gathered in a folder of their own, in the places that they have in the repository, so that a link leads to
+the same page here and there. The README is the first page. Of a notebook are folded: solutions, and the cells that only
+ask a question. Then Sphinx does the rest: docs/conf.py says how.
+"""
+
+import pkgutil
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from sphinx.cmd.build import build_main
+
+import minigpt
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "data/README.md", "tests/README.md")
+LINKED = ("LICENSE", "LICENSE-TEXT", "CITATION.cff")         # what a page links to, and is no page
+CONTENTS = """
+
+```{toctree}
+:hidden:
+:caption: The notebooks
+
+%(notebooks)s
+```
+
+```{toctree}
+:hidden:
+:caption: Teach with it
+
+%(guide)s
+docs/deploy
+```
+
+```{toctree}
+:hidden:
+:caption: The package
+
+%(reference)s
+```
+
+```{toctree}
+:hidden:
+:caption: Look things up
+
+docs/model_card
+data/README
+benchmarks/README
+docs/accessibility
+CONTRIBUTING
+tests/README
+CHANGELOG
+```
+"""
+
+
+def gather(source: Path) -> None:
+    """Everything that the book is made of, in the folder `source`."""
+    shutil.copytree(ROOT / "docs", source / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conf.py", "_static"):
+        shutil.move(source / "docs" / name, source / name)
+    for name in (*PAGES, *LINKED):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    (source / "notebooks").mkdir()
+    for notebook in notebooks:
+        nbformat.write(folded(nbformat.read(notebook, as_version=4)), source / "notebooks" / notebook.name)
+    contents = CONTENTS % {
+        "notebooks": "\n".join(f"notebooks/{notebook.stem}" for notebook in notebooks),
+        "guide": "\n".join(f"docs/teaching/{page}" for page in guide_pages()),
+        "reference": "\n".join(f"reference/{name}" for name in write_reference(source / "reference"))}
+    (source / "index.md").write_text((ROOT / "README.md").read_text(encoding="utf-8") + contents, encoding="utf-8")
+    for page in source.rglob("*.md"):
+        page.write_text(to_the_first_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def guide_pages() -> list[str]:
+    """The pages of the teacher's guide, the first one first, then the lessons, then the others."""
+    names = [path.stem for path in (ROOT / "docs" / "teaching").glob("*.md")]
+    return sorted(names, key=lambda name: (name != "README", not name[0].isdigit(), name))
+
+
+def folded(notebook):
+    """The notebook with what JupyterLab folds folded here too: solutions, and cells that only ask a question."""
+    for cell in notebook.cells:
+        if cell.metadata.get("jupyter", {}).get("source_hidden") or re.match(r"(predict|hints)\(", cell.source):
+            cell.metadata.setdefault("tags", []).append("hide-input")
+    return notebook
+
+
+def to_the_first_page(text: str) -> str:
+    """Links to the main README, which is the first page here and so has another name."""
+    return re.sub(r"\]\(((?:\.\./)*)README\.md(#[\w-]*)?\)", r"](\1index.md\2)", text)
+
+
+def write_reference(folder: Path) -> list[str]:
+    """A page for each module of the core; the words are the modules' own. Returns their names."""
+    folder.mkdir()
+    names = [module.name for module in pkgutil.iter_modules(minigpt.__path__) if not module.ispkg and module.name[0] != "_"]
+    for name in names:
+        title = f"minigpt.{name}"
+        (folder / f"{name}.rst").write_text(f"{title}\n{'=' * len(title)}\n\n.. automodule:: {title}\n", encoding="utf-8")
+    return names
+
+
+def build(out: Path) -> int:
+    """Makes the book in `out`, in place of what was there; returns Sphinx's exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, pages = Path(folder, "source"), Path(folder, "pages")
+        source.mkdir()
+        gather(source)
+        code = build_main(["-q", "-W", "--keep-going", "-d", str(Path(folder, "doctrees")), str(source), str(pages)])
+        if code == 0:
+            shutil.rmtree(out, ignore_errors=True)
+            shutil.move(pages, out)
+    return code
+
+
+def main(arguments: list[str]) -> int:
+    out = Path(arguments[0]) if arguments else ROOT / "book"
+    if out.exists() and not (out / "searchindex.js").exists():
+        print(f"{out} exists and is no book: it is left alone. Choose another folder.", file=sys.stderr)
+        return 1
+    code = build(out)
+    print(f"The book is in {out}: open {out / 'index.html'}" if code == 0 else "The book was not made: Sphinx says why above.")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
