@@ -244,12 +244,9 @@ class GPT:
         A character whose bytes have not all come is held back until they have; one that stays
         unfinished is left out.
         """
-        tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for i in generate_ids(self.model, self._ids(prompt), max_new_tokens, temperature, top_k,
-                              top_p, seed):
-            if piece := decoder.decode(tokenizer.id_to_token(i)):
-                yield piece
+        ids = generate_ids(self.model, self._ids(prompt), max_new_tokens, temperature, top_k, top_p,
+                           seed)
+        return _characters(self.tokenizer, ids)     # this model's and this tokenizer's, to the end
 
     @takes(prompt=text, **SETTINGS)
     @torch.inference_mode()
@@ -358,6 +355,14 @@ class GPT:
     def __repr__(self) -> str:
         return (f"GPT({self.tokenizer!r}, {self.model.config!r}, "
                 f"{self.model.n_parameters:,} parameters)")
+
+
+def _characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
+    """The text of the ids, as soon as its characters are whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for i in ids:
+        if piece := decoder.decode(tokenizer.id_to_token(i)):
+            yield piece
 
 
 def _check_fit(config: GPTConfig, weights: dict[str, Tensor]) -> None:

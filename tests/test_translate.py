@@ -116,6 +116,7 @@ def test_notebook_00_goes_the_whole_road_and_runs(tmp_path, monkeypatch):
     """In a made-up language, in which every letter e is an ë: what is not code, not a link and not a formula."""
     for name in ("minigpt", "data"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)          # by which the package knows that it lies in a clone
     monkeypatch.setattr(translate, "QUESTIONS", tmp_path / "minigpt" / "classroom" / "questions")
     kept = re.compile(r"(`[^`]*`|\]\([^)]*\)|\$[^$]*\$)")
 
