@@ -69,9 +69,9 @@ class LiveTraining(Card):
         self.pause_button = self._button("Pause", self.pause)
         self.stop_button = self._button("Stop and keep", self.stop)
         self.go_on_button = self._button("Train it further", self.go_on)
-        self.buttons = group(
-            [self.start_button, self.pause_button, self.stop_button, self.go_on_button], "buttons"
-        )
+        self.page_button = self._button("Save as a web page", self.save_page)
+        self.buttons = group([self.start_button, self.pause_button, self.stop_button,
+                              self.go_on_button, self.page_button], "buttons")
         self.controls["text"].observe(lambda _: self._show_controls(), "value")
         self.picture.add_class("minigpt-curve")
         self.samples.add_class("minigpt-samples")
@@ -148,6 +148,12 @@ class LiveTraining(Card):
         self.pause_button.disabled = self.stop_button.disabled = True
         self._stopping.set()
         self._going.set()
+
+    def save_page(self, path: str = "ours.html") -> None:
+        """Write the trained model as a web page, beside the notebook."""
+        self.gpt.save_page(path, title="Our GPT", history=self.history)
+        self._say(f"Saved <code>{typed(path)}</code> beside this notebook: open it in any browser, "
+                  "and take it home.")
 
     def wait(self, seconds: float | None = None) -> None:
         """Until training has ended."""
@@ -232,6 +238,7 @@ class LiveTraining(Card):
         ):
             self._measure()
             self._sample()
+        self.gpt.trained(self.history)
         self._draw()
         self._enter(
             "done",
@@ -278,7 +285,8 @@ class LiveTraining(Card):
         self.pause_button.disabled = self.state not in ("training", "paused")
         self.pause_button.description = "Go on" if self.state == "paused" else "Pause"
         self.stop_button.disabled = not busy
-        self.go_on_button.layout.display = None if self.state == "done" else "none"
+        for button in (self.go_on_button, self.page_button):
+            button.layout.display = None if self.state == "done" else "none"
         self.go_on_button.tooltip = (
             "the same model and text; the learning rate warms up and falls anew"
         )
