@@ -287,7 +287,7 @@ def merge_in_a_copy(ids, pair, new_id):
 
 for answer in (lambda ids, vocab: codecs.decode(b"".join([vocab[i] for i in ids]), "utf8", "replace"),
                lambda ids, vocab: "".join(codecs.iterdecode((vocab[i] for i in ids), "utf-8", errors="replace")),
-               lambda ids, vocab: sum((bytearray(vocab[i]) for i in ids), bytearray()).decode(errors="replace"),
+               lambda ids, vocab: functools.reduce(lambda data, i: data + vocab[i], ids, b"").decode(errors="replace"),
                lambda ids, vocab: bytes(value for i in ids for value in vocab[i]).decode("UTF-8", "replace")):
     right(checks.check_decode)(answer)
 
