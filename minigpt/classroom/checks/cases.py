@@ -1,4 +1,6 @@
-"""Inputs of all the kinds that an answer has to stand: small and odd sizes, and numbers that lie in memory in other ways."""
+"""Inputs of all the kinds that an answer has to stand: small and odd sizes, and numbers that lie in
+memory in other ways.
+"""
 
 import random
 
@@ -12,7 +14,9 @@ def one_of(*choices):
 
 
 def sizes(trial: int, count: int, high: int = 6) -> list[int]:
-    """`count` sizes of axes: all different, so that a swap shows; all equal, so that one hides; all 1; or as they come."""
+    """`count` sizes of axes: all different, so that a swap shows; all equal, so that one hides; all
+    1; or as they come.
+    """
     kind = trial % 4
     if kind == 0:
         return random.sample(range(2, max(high, count + 1) + 1), count)
@@ -24,7 +28,9 @@ def sizes(trial: int, count: int, high: int = 6) -> list[int]:
 
 
 def laid_out(x: Tensor) -> Tensor:
-    """The same numbers in another place in memory: transposed, or with gaps, as a slice of something larger has them."""
+    """The same numbers in another place in memory: transposed, or with gaps, as a slice of
+    something larger has them.
+    """
     if x.dim() == 0:
         return x
     kind = one_of("as it is", "transposed", "with gaps")
@@ -37,5 +43,6 @@ def laid_out(x: Tensor) -> Tensor:
 
 def large_ids(n: int, different: int = 4) -> list[int]:
     """`n` ids from a few that need more than 8 bits, or more than 16, or have several digits."""
-    few = random.sample(one_of(range(5), range(10, 130), range(200, 300), range(65_000, 70_000)), different)
+    few = random.sample(one_of(range(5), range(10, 130), range(200, 300), range(65_000, 70_000)),
+                        different)
     return random.choices(few, k=n)

@@ -1,7 +1,8 @@
-"""What a call of a student's function must leave as it was, and what it must not remember: the same for every exercise.
+"""What a call of a student's function must leave as it was, and what it must not remember: the same
+for every exercise.
 
-An answer can be right and do harm all the same: seed everybody's random numbers, leave a model in another mode, hand out
-the same tensor twice. Nothing here knows what the function computes.
+An answer can be right and do harm all the same: seed everybody's random numbers, leave a model in
+another mode, hand out the same tensor twice. Nothing here knows what the function computes.
 """
 
 import copy
@@ -12,12 +13,14 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-# ------------------------------------------------------------------------------------------------------- random numbers
+# ----------------------------------------------------------------------------------- random numbers
 
 
 @contextmanager
 def random_numbers_put_back():
-    """Whatever is drawn or seeded inside, the random numbers of the caller go on as if nothing had been."""
+    """Whatever is drawn or seeded inside, the random numbers of the caller go on as if nothing had
+    been.
+    """
     python, arrays = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -28,14 +31,17 @@ def random_numbers_put_back():
 
 
 def seed_all(seed: int) -> None:
-    """Seeds the generators of Python, NumPy and torch (the CPU's alone: torch.manual_seed would wake the GPU's)."""
+    """Seeds the generators of Python, NumPy and torch (the CPU's alone: torch.manual_seed would
+    wake the GPU's).
+    """
     torch.random.default_generator.manual_seed(seed)
     random.seed(seed)
     numpy.random.seed(seed)
 
 
 class SeedWatch:
-    """Notices a function that seeds the random numbers itself: they come out the same whatever they were before.
+    """Notices a function that seeds the random numbers itself: they come out the same whatever they
+    were before.
 
     It looks at the first `CALLS`, for looking takes longer than most of what it looks at.
     """
@@ -63,18 +69,23 @@ class SeedWatch:
         seed_all(self.seeds.getrandbits(32))
 
     def found_a_seed(self) -> bool:
-        """After a call: whether a generator is where an earlier call has left it, though it began elsewhere."""
-        states = {("torch", torch.random.default_generator.initial_seed()), ("Python", hash(random.getstate()[1][:-1])),
+        """After a call: whether a generator is where an earlier call has left it, though it began
+        elsewhere.
+        """
+        states = {("torch", torch.random.default_generator.initial_seed()),
+                  ("Python", hash(random.getstate()[1][:-1])),
                   ("NumPy", numpy.random.get_state()[1].tobytes())}
         known = bool(states & self.seen)
         self.seen |= states
         return known
 
 
-# -------------------------------------------------------------------------------------------------------- what is given
+# ------------------------------------------------------------------------------------ what is given
 
 def handed_over(value):
-    """What the function gets: a copy of tensors and lists, which may come back in its answer; all else as it is."""
+    """What the function gets: a copy of tensors and lists, which may come back in its answer; all
+    else as it is.
+    """
     return copy.deepcopy(value) if isinstance(value, (Tensor, list)) else value
 
 
@@ -96,15 +107,19 @@ class Snapshot:
     def harm(self, model: nn.Module, what: str) -> str | None:
         """A sentence about what has become of the model since then; None where nothing has."""
         now = {name: (id(value), value.detach()) for name, value in _named(model)}
-        if now.keys() != self.numbers.keys() or any(now[name][0] != self.numbers[name][0] for name in now):
-            return (f"{what} has other weights after the call than before: some were put in their place. "
-                    "Training would never see them. Make every part once, in __init__, and only use it afterwards.")
+        if now.keys() != self.numbers.keys() or any(now[name][0] != self.numbers[name][0]
+                                                    for name in now):
+            return (f"{what} has other weights after the call than before: some were put in their "
+                    f"place. "
+                    "Training would never see them. Make every part once, in __init__, and only "
+                    "use it afterwards.")
         for name, (_, value) in self.numbers.items():
             if not torch.equal(value, now[name][1]):
                 return f"{what} has changed: {name} holds other numbers after the call. Only training may change weights."
         modes = [part.training for part in model.modules()]
         if modes != self.training:
-            return (f"{what} came in {_mode(self.training)} mode and goes in {_mode(modes)} mode, and what runs next has no "
+            return (f"{what} came in {_mode(self.training)} mode and goes in {_mode(modes)} mode, "
+                    f"and what runs next has no "
                     "idea. Put it back as it was.")
         if [parameter.requires_grad for parameter in model.parameters()] != self.learning:
             return f"{what} can no longer learn: requires_grad of its weights was changed. torch.no_grad() is enough."
@@ -121,7 +136,9 @@ def _mode(modes: list[bool]) -> str:
 
 
 def unchanged(before, after) -> bool:
-    """Whether an input still is what it was before the call. What cannot be compared counts as unchanged."""
+    """Whether an input still is what it was before the call. What cannot be compared counts as
+    unchanged.
+    """
     if isinstance(before, Tensor):
         return before.shape == after.shape and before.dtype == after.dtype and bool(torch.equal(before, after))
     if isinstance(before, (list, dict, set)):
@@ -131,7 +148,9 @@ def unchanged(before, after) -> bool:
 
 @contextmanager
 def other_numbers(tensors: list[Tensor]):
-    """The same tensors with their numbers in another order, and afterwards as they were: what was remembered is wrong now."""
+    """The same tensors with their numbers in another order, and afterwards as they were: what was
+    remembered is wrong now.
+    """
     tensors = [value for value in tensors if value.dim() and value.dtype != torch.bool]
     before = [value.detach().clone() for value in tensors]
     with torch.no_grad():
@@ -142,31 +161,34 @@ def other_numbers(tensors: list[Tensor]):
             value.copy_(numbers)
 
 
-# ------------------------------------------------------------------------------------------------------- what comes back
+# ---------------------------------------------------------------------------------- what comes back
 
 class Answers:
     """All that came back so far: nobody's tensor or list may be handed out a second time."""
 
     def __init__(self):
-        self.kept: list = []                # kept alive, so that nothing new can lie in the same place
+        self.kept: list = []             # kept alive, so that nothing new can lie in the same place
         self.places: set[int] = set()
 
     def handed_out_again(self, result) -> bool:
         """Whether `result` is, or shares its numbers with, an earlier one."""
         parts = result if isinstance(result, tuple) else (result,)
         places = {part.untyped_storage().data_ptr() if isinstance(part, Tensor) else id(part)
-                  for part in parts if isinstance(part, (list, dict)) or isinstance(part, Tensor) and part.numel()}
+                  for part in parts if isinstance(part, (list, dict)) or isinstance(part, Tensor)
+                  and part.numel()}
         known = bool(places & self.places)
         self.kept.append(result)
         self.places |= places
         return known
 
 
-# ------------------------------------------------------------------------------------------------------------- switches
+# ----------------------------------------------------------------------------------------- switches
 
 @contextmanager
 def switches_put_back():
-    """torch's switches for the whole program; gives a function that tells which one was left turned, if any."""
+    """torch's switches for the whole program; gives a function that tells which one was left
+    turned, if any.
+    """
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
 
     def turned() -> str | None:

@@ -1,8 +1,9 @@
 """Checks for 03_model: LayerNorm, feed-forward, the block, the whole model.
 
-A student's module is given the weights of the package's, by name, as the notebook gives them too, and the truth is
-computed from the same weights with torch's functions. Where the two differ, the module is watched while it works: hooks
-note what goes into each part and what comes out, so that a check can say that norm2 was fed the wrong thing.
+A student's module is given the weights of the package's, by name, as the notebook gives them too,
+and the truth is computed from the same weights with torch's functions. Where the two differ, the
+module is watched while it works: hooks note what goes into each part and what comes out, so that a
+check can say that norm2 was fed the wrong thing.
 """
 
 import random
@@ -27,23 +28,27 @@ from minigpt.classroom.checks.framework import (
     tensor,
 )
 
-# ----------------------------------------------------------------------------------------------------- check_layer_norm
+# --------------------------------------------------------------------------------- check_layer_norm
 
 EPS = 1e-5
 
 
-@check("layer norm: mean 0 and variance 1 before weight and bias, equal to torch's own on 20 random inputs")
+@check("layer norm: mean 0 and variance 1 before weight and bias, equal to torch's own on 20 "
+       "random inputs")
 def check_layer_norm(student: Student) -> None:
-    """Checks `fn(x: (..., C), weight: (C,), bias: (C,)) -> (..., C)`: last axis, biased variance, eps 1e-5."""
+    """Checks `fn(x: (..., C), weight: (C,), bias: (C,)) -> (..., C)`: last axis, biased variance,
+    eps 1e-5.
+    """
     shapes = [(*random.sample((2, 3, 4), 2), random.randint(5, 8)) for _ in range(8)]
-    shapes += [(4, 4, 4), (1, 1, 6), (5,), (3, 7), (2, 3, 4, 5), (2, 1), (2, 300), (1, 2, 1, 2, 3), (2, 3, 16), (6, 6)]
+    shapes += [(4, 4, 4), (1, 1, 6), (5,), (3, 7), (2, 3, 4, 5), (2, 1), (2, 300), (1, 2, 1, 2, 3),
+               (2, 3, 16), (6, 6)]
     for trial, shape in enumerate(shapes):
         C = shape[-1]
         x = torch.randn(shape) * 3 + one_of(-20, 2)
         if trial % 4 == 0:
-            x = torch.randn(shape) * 0.003                # a variance like eps: where eps stands and what it is shows
+            x = torch.randn(shape) * 0.003  # a variance like eps: where eps stands and what it is shows
         if trial % 4 == 1:
-            x.view(-1, C)[0] = 1.5                        # no variance at all
+            x.view(-1, C)[0] = 1.5                              # no variance at all
         x, weight, bias = (laid_out(part).requires_grad_(trial % 3 == 2)
                            for part in (x, torch.randn(C) + 1, torch.randn(C)))
         made = student(layer_norm_hint(x), x=x, weight=weight, bias=bias)
@@ -54,102 +59,126 @@ def check_layer_norm(student: Student) -> None:
                 raise layer_norm_mistake(answer, right, x, weight, bias)
         if x.requires_grad:
             names = {"x": x, "weight": weight, "bias": bias}
-            look_at_gradients("Your result", made, right, {name: student.given[name] for name in names}, names,
+            look_at_gradients("Your result", made, right, {name:
+                student.given[name] for name in names}, names,
                               exact=False)
 
 
 def layer_norm_hint(x: Tensor) -> str:
     """What may help where a function fails on this x."""
     if x.dim() != 3:
-        return ("x may have any number of axes, and is normalised over the last: mean(-1, keepdim=True) asks for no more "
+        return ("x may have any number of axes, and is normalised over the last: mean(-1, "
+                "keepdim=True) asks for no more "
                 "than one.")
     return "Keep the axis that you average over: mean(-1, keepdim=True)."
 
 
-def normalised(x: Tensor, axes=-1, eps: float = EPS, correction: int = 0, centre: bool = True) -> Tensor:
+def normalised(x: Tensor, axes=-1, eps: float = EPS, correction: int = 0,
+               centre: bool = True) -> Tensor:
     """x normalised over `axes`, right or in one of the wrong ways."""
     mean = x.mean(axes, keepdim=True) if centre else 0.0
-    variance = x.var(axes, keepdim=True, correction=correction) if centre else (x * x).mean(axes, keepdim=True)
+    variance = x.var(axes, keepdim=True, correction=correction) if centre else (x * x).mean(axes,
+                                                                                            keepdim=True)
     return (x - mean) / (variance + eps) ** 0.5
 
 
-def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Mistake:
+def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
+                       bias: Tensor) -> Mistake:
     """Why these numbers are wrong."""
     if is_nan(answer) or bool(answer.isinf().any()):
-        return Mistake("Where all numbers of a row are equal your result is NaN or infinite: the variance is 0 there. "
+        return Mistake("Where all numbers of a row are equal your result is NaN or infinite: the "
+                       "variance is 0 there. "
                        "Add eps = 1e-5 to it before the square root.")
     plain, C = normalised(x), x.shape[-1]
     mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
     deviation = variance.sqrt()
     other_axes = "Over the last axis, C: each position by itself, whatever stands beside it."
     suspects = {
-        f"Your variance divides by C − 1 = {C - 1} (torch's default). LayerNorm divides by C = {C}: "
+        f"Your variance divides by C − 1 = {C - 1} (torch's default). LayerNorm divides by C = "
+        f"{C}: "
         "var(-1, keepdim=True, correction=0).": normalised(x, correction=1) * weight + bias,
-        "Your eps stands outside the root: (x − mean) / (std + eps). It is added to the variance, inside the root.":
+        "Your eps stands outside the root: (x − mean) / (std + eps). It is added to the variance, "
+        "inside the root.":
             (x - mean) / (deviation + EPS) * weight + bias,
-        "There is no eps in your root, or one too small to matter. It is 1e-5 here: √(variance + eps).":
+        "There is no eps in your root, or one too small to matter. It is 1e-5 here: √(variance + "
+        "eps).":
             (x - mean) / deviation * weight + bias,
         "You divide by the variance; divide by its square root, the standard deviation.":
             (x - mean) / (variance + EPS) * weight + bias,
         "You don't subtract the mean.": x / (variance + EPS).sqrt() * weight + bias,
-        "You don't subtract the mean, and divide by the root mean square. That is RMSNorm; LayerNorm centres first.":
+        "You don't subtract the mean, and divide by the root mean square. That is RMSNorm; "
+        "LayerNorm centres first.":
             normalised(x, centre=False) * weight + bias,
-        "You subtract the mean, and then nothing is divided by the standard deviation.": (x - mean) * weight + bias,
+        "You subtract the mean, and then nothing is divided by the standard deviation.":
+            (x - mean) * weight + bias,
         f"You normalise over the first axis. {other_axes}": normalised(x, 0) * weight + bias,
-        f"You normalise over everything at once. {other_axes}": normalised(x, tuple(range(x.dim()))) * weight + bias,
-        "The weight is used by its size alone: it may be negative too.": plain * weight.abs() + bias,
+        f"You normalise over everything at once. {other_axes}":
+            normalised(x, tuple(range(x.dim()))) * weight + bias,
+        "The weight is used by its size alone: it may be negative too.":
+            plain * weight.abs() + bias,
         "Weight and bias are missing: multiply by weight, then add bias.": plain,
         "The bias is missing: add it at the end.": plain * weight,
         "The weight is missing: multiply by it before you add the bias.": plain + bias,
         "Weight and bias have changed places: multiply by weight, add bias.": plain * bias + weight,
-        "You add the bias before you multiply by the weight: multiply first.": (plain + bias) * weight,
-        "Weight and bias are applied to x before it is normalised: they come last.": normalised(x * weight + bias),
+        "You add the bias before you multiply by the weight: multiply first.":
+            (plain + bias) * weight,
+        "Weight and bias are applied to x before it is normalised: they come last.":
+            normalised(x * weight + bias),
         "Your result has the wrong sign: x − mean, not mean − x.": -plain * weight + bias,
         "You use 1 + weight; the weight itself is meant.": plain * (1 + weight) + bias,
     }
     if x.dim() == 3:
         suspects |= {
             f"You normalise over the positions. {other_axes}": normalised(x, 1) * weight + bias,
-            f"You normalise over positions and channels together. {other_axes}": normalised(x, (1, 2)) * weight + bias,
+            f"You normalise over positions and channels together. {other_axes}":
+                normalised(x, (1, 2)) * weight + bias,
             f"You normalise over batch and positions together: that is batch norm. {other_axes}":
                 normalised(x, (0, 1)) * weight + bias,
         }
     for eps in (1e-3, 1e-4, 1e-6, 1e-8, 1e-12):
-        suspects[f"Your eps is {eps:g}; here it is 1e-5, as in torch."] = normalised(x, eps=eps) * weight + bias
+        suspects[f"Your eps is {eps:g}; here it is 1e-5, as in torch."] = normalised(x,
+                                                                                     eps=eps) * weight + bias
     accuse(answer, suspects)
     return difference(answer, right, "Your LayerNorm")
 
 
-# --------------------------------------------------------------------------------------------------- check_feed_forward
+# ------------------------------------------------------------------------------- check_feed_forward
 
-@check("feed-forward: widen to d_ff, GELU, back to d_model, each position by itself, on 8 random inputs")
+@check("feed-forward: widen to d_ff, GELU, back to d_model, each position by itself, on 8 random "
+       "inputs")
 def check_feed_forward(student: Student) -> None:
-    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C): nn.Linear `expand`, GELU, nn.Linear `contract`."""
+    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C): nn.Linear `expand`, GELU,
+    nn.Linear `contract`.
+    """
     for trial in range(8):
         d_model = one_of(1, 6, 8, 12)
         d_ff = d_model * 4 + random.randint(1, 9) if trial % 2 == 0 else one_of(d_model, 1, 3, 100)
         module = student.module(d_model=d_model, d_ff=d_ff)
         look_at_linears(student.name, module, d_model, d_ff)
         weights = shared_weights(student.name, module, FeedForward(d_model, d_ff))
-        x = laid_out(torch.randn(*one_of((2, 5, d_model), (1, 1, d_model), (3, 3, d_model))) * 2).requires_grad_()
+        x = laid_out(torch.randn(*one_of((2, 5, d_model), (1, 1, d_model),
+                                         (3, 3, d_model))) * 2).requires_grad_()
         for mode in (False, True):
             made = student.ask(module.train(mode), x=x)
             if isinstance(made, Tensor) and made.shape == (*x.shape[:-1], d_ff) != x.shape:
-                raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads back to d_model = "
+                raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads "
+                              f"back to d_model = "
                               f"{d_model}.")
             answer = tensor(made, "Your result", tuple(x.shape), "(B, T, d_model)")
             exact, by_tanh = (right_feed_forward(weights, x, how) for how in ("none", "tanh"))
-            right = exact if same(answer, exact) else by_tanh                # GPT-2's approximation is as good
+            right = exact if same(answer, exact) else by_tanh   # GPT-2's approximation is as good
             if not same(answer, right):
                 steady(student, module, x, answer)
                 raise feed_forward_mistake(answer, exact, x, weights)
-            look_at_gradients("Your result", made, right, {"x": student.given["x"]} | learned(module), {"x": x} | weights)
+            look_at_gradients("Your result", made, right, {"x":
+                student.given["x"]} | learned(module), {"x": x} | weights)
 
 
 def right_feed_forward(weights: dict[str, Tensor], x: Tensor, approximate: str = "none") -> Tensor:
     """The truth: two Linear with a GELU between them."""
     hidden = F.linear(x, weights["expand.weight"], weights["expand.bias"])
-    return F.linear(F.gelu(hidden, approximate=approximate), weights["contract.weight"], weights["contract.bias"])
+    return F.linear(F.gelu(hidden, approximate=approximate), weights["contract.weight"],
+                    weights["contract.bias"])
 
 
 def learned(module: nn.Module) -> dict[str, Tensor]:
@@ -158,47 +187,61 @@ def learned(module: nn.Module) -> dict[str, Tensor]:
 
 
 def shared_weights(name: str, module: nn.Module, package: nn.Module) -> dict[str, Tensor]:
-    """Random weights of the package's module, by name, and the student's with the same: loaded as the notebook does it."""
+    """Random weights of the package's module, by name, and the student's with the same: loaded as
+    the notebook does it.
+    """
     shake(package)
     found, wanted = module.state_dict(), package.state_dict()
     missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing:
-        raise Mistake(f"{name} has no {missing[0]}. The cells that follow load the package's weights into it by name, so its "
-                      f"parts need these names: {', '.join(sorted({key.rpartition('.')[0] for key in wanted}))}.")
+        raise Mistake(f"{name} has no {missing[0]}. The cells that follow load the package's "
+                      f"weights into it by name, so its "
+                      f"parts need these names: "
+                      f"{', '.join(sorted({key.rpartition('.')[0] for key in wanted}))}.")
     if foreign:
-        raise Mistake(f"{name} also has {foreign[0]}, which the package's does not have: the cells that follow load its weights "
+        raise Mistake(f"{name} also has {foreign[0]}, which the package's does not have: the cells "
+                      f"that follow load its weights "
                       "by name, and there is nothing for that one. Leave it out.")
     for key, value in wanted.items():
         if found[key].shape != value.shape:
-            raise Mistake(f"{key} of {name} has shape {tuple(found[key].shape)}; right is {tuple(value.shape)} here: take the "
+            raise Mistake(f"{key} of {name} has shape {tuple(found[key].shape)}; right is "
+                          f"{tuple(value.shape)} here: take the "
                           "sizes from what __init__ is given.")
     module.load_state_dict(wanted)
     for key, value in module.state_dict().items():
         if not torch.equal(value, wanted[key]):
-            raise Mistake(f"{name} can't hold the package's weights: {key} is one and the same tensor as another part's. Give "
+            raise Mistake(f"{name} can't hold the package's weights: {key} is one and the same "
+                          f"tensor as another part's. Give "
                           "each part weights of its own.")
     return learned(package)
 
 
 def look_at_linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> None:
-    """The two maps of a student's feed-forward have to be there, where training finds them, and of the right sizes."""
+    """The two maps of a student's feed-forward have to be there, where training finds them, and of
+    the right sizes.
+    """
     found = [part for part in module.modules() if isinstance(part, nn.Linear)]
     sizes = [(part.in_features, part.out_features) for part in found]
     if not list(module.parameters()):
-        raise Mistake(f"{name} has no parameters that training could find. Put each nn.Linear in an attribute of its "
+        raise Mistake(f"{name} has no parameters that training could find. Put each nn.Linear in "
+                      f"an attribute of its "
                       f"own (self.expand = nn.Linear(…)); a plain list hides them.")
     if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0] and d_ff not in sizes[0]:
-        raise Mistake(f"With d_ff = {d_ff} your hidden layer has {max(sizes[0])} numbers: use the d_ff that you were "
+        raise Mistake(f"With d_ff = {d_ff} your hidden layer has {max(sizes[0])} numbers: use the "
+                      f"d_ff that you were "
                       "given.")
     if found and sorted(sizes) != sorted([(d_model, d_ff), (d_ff, d_model)]):
-        raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> {d_model}; "
+        raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> "
+                      f"{d_model}; "
                       f"it has {', '.join(f'{before} -> {after}' for before, after in sizes)}.")
     for part in ("expand", "contract"):
         if not isinstance(getattr(module, part, None), nn.Linear):
-            raise Mistake(f"{name} has no nn.Linear self.{part}. The cells that follow load the package's weights by name, so "
+            raise Mistake(f"{name} has no nn.Linear self.{part}. The cells that follow load the "
+                          f"package's weights by name, so "
                           "the first is called expand and the second contract.")
         if getattr(module, part).bias is None:
-            raise Mistake(f"self.{part} has no bias, and the package's has one, which the cells that follow load into it: "
+            raise Mistake(f"self.{part} has no bias, and the package's has one, which the cells "
+                          f"that follow load into it: "
                           "nn.Linear(…) makes it by itself.")
 
 
@@ -208,13 +251,16 @@ def steady(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> No
     if same(again, answer):
         return
     if module.training:
-        raise Mistake("In training mode two calls on the same x give two results: something is dropped at random, though the "
+        raise Mistake("In training mode two calls on the same x give two results: something is "
+                      "dropped at random, though the "
                       "dropout that was asked for is 0.")
-    raise Mistake("In eval mode two calls on the same x give two results: your dropout is on outside training too. "
+    raise Mistake("In eval mode two calls on the same x give two results: your dropout is on "
+                  "outside training too. "
                   "Use nn.Dropout, or F.dropout(…, training=self.training).")
 
 
-def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor, weights: dict[str, Tensor]) -> Mistake:
+def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor,
+                         weights: dict[str, Tensor]) -> Mistake:
     """Why these numbers are wrong."""
     with torch.no_grad():
         def expand(x: Tensor) -> Tensor:
@@ -226,24 +272,36 @@ def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor, weights: dict
         hidden = expand(x)
         shortcut = contract(hidden)
         accuse(answer, {
-            "There is no GELU between the two Linear layers. Without something that bends, two matrices in a row are "
+            "There is no GELU between the two Linear layers. Without something that bends, two "
+            "matrices in a row are "
             "no more than one.": shortcut,
             "There is a ReLU between the two Linear layers; here it is GELU, which bends smoothly.":
                 contract(F.relu(hidden)),
-            "There is a SiLU between the two Linear layers; here it is GELU.": contract(F.silu(hidden)),
-            "There is x · sigmoid(1.702 x) between the two Linear layers, a rough stand-in for GELU: use F.gelu.":
+            "There is a SiLU between the two Linear layers; here it is GELU.":
+                contract(F.silu(hidden)),
+            "There is x · sigmoid(1.702 x) between the two Linear layers, a rough stand-in for "
+            "GELU: use F.gelu.":
                 contract(hidden * (1.702 * hidden).sigmoid()),
-            "There is a tanh between the two Linear layers; here it is GELU.": contract(hidden.tanh()),
-            "There is a sigmoid between the two Linear layers; here it is GELU.": contract(hidden.sigmoid()),
-            "There is a leaky ReLU between the two Linear layers; here it is GELU.": contract(F.leaky_relu(hidden)),
-            "There is an ELU between the two Linear layers; here it is GELU.": contract(F.elu(hidden)),
-            "The GELU comes after the second Linear. It belongs in between, where the numbers are d_ff wide.":
+            "There is a tanh between the two Linear layers; here it is GELU.":
+                contract(hidden.tanh()),
+            "There is a sigmoid between the two Linear layers; here it is GELU.":
+                contract(hidden.sigmoid()),
+            "There is a leaky ReLU between the two Linear layers; here it is GELU.":
+                contract(F.leaky_relu(hidden)),
+            "There is an ELU between the two Linear layers; here it is GELU.":
+                contract(F.elu(hidden)),
+            "The GELU comes after the second Linear. It belongs in between, where the numbers are "
+            "d_ff wide.":
                 F.gelu(shortcut),
-            "There is a second GELU, after the last Linear. What is added to the stream must be free to be negative.":
+            "There is a second GELU, after the last Linear. What is added to the stream must be "
+            "free to be negative.":
                 F.gelu(right),
-            "There are two GELUs in between, one after the other. One is enough.": contract(F.gelu(F.gelu(hidden))),
-            "The GELU comes before the first Linear. It belongs in between.": contract(expand(F.gelu(x))),
-            "x is added to your result. The residual connection belongs to the block, which adds it once.": x + right,
+            "There are two GELUs in between, one after the other. One is enough.":
+                contract(F.gelu(F.gelu(hidden))),
+            "The GELU comes before the first Linear. It belongs in between.":
+                contract(expand(F.gelu(x))),
+            "x is added to your result. The residual connection belongs to the block, which adds "
+            "it once.": x + right,
             "x is normalised first. The norm belongs to the block.":
                 contract(F.gelu(expand(F.layer_norm(x, x.shape[-1:])))),
             "Softmax is no activation for a hidden layer: use GELU.": contract(hidden.softmax(-1)),
@@ -251,41 +309,53 @@ def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor, weights: dict
     return difference(answer, right, "Your feed-forward")
 
 
-# ---------------------------------------------------------------------------------------------------------- check_block
+# -------------------------------------------------------------------------------------- check_block
 
 PARTS = ("norm1", "attention", "norm2", "feed_forward")
 
 
-@check("block: x + attention(norm1(x)), then + feed_forward(norm2(that)), causal, on 8 random inputs")
+@check("block: x + attention(norm1(x)), then + feed_forward(norm2(that)), causal, on 8 random "
+       "inputs")
 def check_block(student: Student) -> None:
-    """Checks `cls(config: GPTConfig)`, a pre-norm block with `norm1`, `attention`, `norm2` and `feed_forward`."""
+    """Checks `cls(config: GPTConfig)`, a pre-norm block with `norm1`, `attention`, `norm2` and
+    `feed_forward`.
+    """
     for trial in range(8):
-        config = block_config(d_ff=one_of(12, 20, 33), dropout=one_of(0.0, 0.3) if trial > 1 else 0.3,
-                              **one_of({}, {"d_model": 8, "n_heads": 1}, {"d_model": 6, "n_heads": 6}))
+        config = block_config(d_ff=one_of(12, 20, 33),
+                              dropout=one_of(0.0, 0.3) if trial > 1 else 0.3,
+                              **one_of({}, {"d_model": 8, "n_heads": 1}, {"d_model": 6, "n_heads":
+                                  6}))
         block = student.module(config=config)
         parts(student.name, block, PARTS)
         weights = shared_weights(student.name, block, TransformerBlock(config))
         shape = one_of((2, 5), (1, 1), (3, 3), (1, 8)) if trial else (2, 5)
         x = laid_out(torch.randn(*shape, config.d_model)).requires_grad_(trial % 2 == 1)
-        in_step(student, block, weights, x, right_block(weights, x, config.n_heads), "Your result", config, look_at_block)
+        in_step(student, block, weights, x, right_block(weights, x, config.n_heads), "Your result",
+                config, look_at_block)
     check_without_feed_forward(student)
 
 
-def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: Tensor, right: Tensor, what: str,
+def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: Tensor,
+            right: Tensor, what: str,
             config: GPTConfig, look) -> None:
-    """Whether the student's module gives what is right, in eval mode and where there is no dropout; `look` says why not."""
+    """Whether the student's module gives what is right, in eval mode and where there is no dropout;
+    `look` says why not.
+    """
     for mode in (False, True) if config.dropout == 0 else (False,):
         made = student.ask(module.train(mode), x=x)
-        answer = tensor(made, what, tuple(right.shape), "(B, T, vocab_size)" if what == "Your logits" else "(B, T, C)")
+        answer = tensor(made, what, tuple(right.shape),
+                        "(B, T, vocab_size)" if what == "Your logits" else "(B, T, C)")
         with torch.no_grad():
             if not same(answer, right):
                 steady(student, module, x, answer)
                 look(answer, x, module)
                 look_into_future(student, module, x, answer)
-                raise difference(answer, right, f"Each part reads the right thing. Still, {what[0].lower()}{what[1:]}")
+                raise difference(answer, right, f"Each part reads the right thing. Still, "
+                                                f"{what[0].lower()}{what[1:]}")
         leaves = {"x": x} if x.requires_grad else {}
         if not mode and (leaves or not x.is_floating_point()):
-            look_at_gradients(what, made, right, {name: student.given[name] for name in leaves} | learned(module),
+            look_at_gradients(what, made, right, {name:
+                student.given[name] for name in leaves} | learned(module),
                               leaves | weights)
 
 
@@ -294,21 +364,25 @@ def right_block(weights: dict[str, Tensor], x: Tensor, n_heads: int) -> Tensor:
     def norm(name: str, x: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    qkv = F.linear(norm("norm1", x), weights["attention.qkv.weight"])                    # (B, T, 3 C)
+    qkv = F.linear(norm("norm1", x), weights["attention.qkv.weight"])  # (B, T, 3 C)
     q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, -1))
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-    x = x + F.linear(mixed, weights["attention.projection.weight"], weights["attention.projection.bias"])
-    return x + right_feed_forward(of_part(weights, "feed_forward"), norm("norm2", x)) if "norm2.weight" in weights else x
+    x = x + F.linear(mixed, weights["attention.projection.weight"],
+                     weights["attention.projection.bias"])
+    return x + right_feed_forward(of_part(weights, "feed_forward"),
+                                  norm("norm2", x)) if "norm2.weight" in weights else x
 
 
 def of_part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     """The weights of one part of a module, by the names that they have in it."""
-    return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
+    return {key.removeprefix(f"{part}."):
+        value for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
 def block_config(**sizes) -> GPTConfig:
     """A small model, with dropout, which eval mode must switch off."""
-    return GPTConfig(**{"vocab_size": 40, "context_length": 8, "d_model": 12, "n_heads": 3, "n_layers": 2, "d_ff": 20,
+    return GPTConfig(**{"vocab_size": 40, "context_length": 8, "d_model": 12, "n_heads":
+        3, "n_layers": 2, "d_ff": 20,
                         "dropout": 0.3} | sizes)
 
 
@@ -316,9 +390,11 @@ def parts(name: str, module: nn.Module, names) -> None:
     """Every part has to be there under its name, be a module, and be a part of its own."""
     for part in names:
         if not isinstance(getattr(module, part, None), nn.Module):
-            raise Mistake(f"{name} has no part self.{part}. The check looks for {', '.join(names)}, each an nn.Module.")
+            raise Mistake(f"{name} has no part self.{part}. The check looks for "
+                          f"{', '.join(names)}, each an nn.Module.")
     if getattr(module, "norm1", 1) is getattr(module, "norm2", 2):
-        raise Mistake("norm1 and norm2 are one and the same module. What attention and feed-forward need differs: "
+        raise Mistake("norm1 and norm2 are one and the same module. What attention and "
+                      "feed-forward need differs: "
                       "give each a LayerNorm of its own.")
 
 
@@ -350,49 +426,63 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
             raise Mistake(never_used(name, seen))
     for name in PARTS:
         if len(seen[name]) > 1:
-            raise Mistake(f"{name} is used {len(seen[name])} times in one pass; each part has its turn once.")
-    (norm1_in, norm1_out), (attention_in, attention_out), (norm2_in, norm2_out), (feed_in, feed_out) = (
+            raise Mistake(f"{name} is used {len(seen[name])} times in one pass; each part has its "
+                          f"turn once.")
+    (norm1_in, norm1_out), (attention_in, attention_out), (norm2_in, norm2_out), (feed_in,
+                                                                                  feed_out) = (
         seen[name][0] for name in PARTS)
     stream = x + attention_out
 
     if same(norm1_in, attention_out) or same(norm1_in, stream):
         if same(attention_in, x):
-            raise Mistake("norm1 comes after the attention (post-norm, as in the first Transformer). Here the norm "
-                          "comes before: x + attention(norm1(x)), and the stream itself is never normalised.")
-        raise Mistake("The norms have changed places: norm2 stands before the attention, norm1 before the "
+            raise Mistake("norm1 comes after the attention (post-norm, as in the first "
+                          "Transformer). Here the norm "
+                          "comes before: x + attention(norm1(x)), and the stream itself is never "
+                          "normalised.")
+        raise Mistake("The norms have changed places: norm2 stands before the attention, norm1 "
+                      "before the "
                       "feed-forward.")
     if not same(norm1_in, x):
-        raise Mistake("norm1 should read x, the block's input, as it comes; yours reads something else.")
+        raise Mistake("norm1 should read x, the block's input, as it comes; yours reads something "
+                      "else.")
     if same(attention_in, x):
-        raise Mistake("The attention reads x as it is. It should read the normalised copy: attention(norm1(x)).")
+        raise Mistake("The attention reads x as it is. It should read the normalised copy: "
+                      "attention(norm1(x)).")
     if not same(attention_in, norm1_out):
         raise Mistake("The attention should read norm1(x), and yours reads something else.")
     accuse(norm2_in, {
-        "The residual connection around the attention is missing: the feed-forward sees only what the attention made. "
+        "The residual connection around the attention is missing: the feed-forward sees only what "
+        "the attention made. "
         "x = x + attention(norm1(x)).": attention_out,
         "Your first residual adds to norm1(x) instead of x: the stream itself is never normalised.":
             norm1_out + attention_out,
-        "The feed-forward works beside the attention, both on the block's input. Here it comes after: norm2 reads "
+        "The feed-forward works beside the attention, both on the block's input. Here it comes "
+        "after: norm2 reads "
         "x + attention(norm1(x)).": x,
-        "norm2 comes after the feed-forward (post-norm). Here the norm comes before: x + feed_forward(norm2(x)).":
+        "norm2 comes after the feed-forward (post-norm). Here the norm comes before: x + "
+        "feed_forward(norm2(x)).":
             feed_out,
-        "norm2 comes at the very end (post-norm). Here the norm comes before: x + feed_forward(norm2(x)).":
+        "norm2 comes at the very end (post-norm). Here the norm comes before: x + "
+        "feed_forward(norm2(x)).":
             stream + feed_out,
     } if not same(norm2_in, stream) else {})
     if not same(norm2_in, stream):
         raise Mistake("norm2 should read x + attention(norm1(x)), and yours reads something else.")
     if same(feed_in, stream):
-        raise Mistake("The feed-forward reads the stream as it is, not normalised: it should read norm2(x).")
+        raise Mistake("The feed-forward reads the stream as it is, not normalised: it should read "
+                      "norm2(x).")
     if not same(feed_in, norm2_out):
         raise Mistake("The feed-forward should read norm2(x), and yours reads something else.")
     right = stream + feed_out
     if same(answer, right):
         return
     accuse(answer, {
-        "The residual connection around the feed-forward is missing: x = x + feed_forward(norm2(x)).": feed_out,
+        "The residual connection around the feed-forward is missing: x = x + "
+        "feed_forward(norm2(x)).": feed_out,
         "Your second residual adds to norm2(x) instead of x: the stream itself is never normalised.":
             norm2_out + feed_out,
-        "Your second residual adds to the block's input, and what the attention made is lost.": x + feed_out,
+        "Your second residual adds to the block's input, and what the attention made is lost.":
+            x + feed_out,
         "What the feed-forward makes is thrown away: x = x + feed_forward(norm2(x)).": stream,
         "The block's input is added twice. Once, around the attention, it is already in the stream.": x + right,
         "There is a norm on the way out (norm2 once more?). The stream leaves the block as it is.":
@@ -403,7 +493,8 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
 def never_used(name: str, seen: dict) -> str:
     """What to say of a part that had no turn."""
     if name == "norm2" and len(seen["norm1"]) == 2:
-        return ("norm1 is used twice and norm2 never: the feed-forward has a norm of its own, norm2, which learns "
+        return ("norm1 is used twice and norm2 never: the feed-forward has a norm of its own, "
+                "norm2, which learns "
                 "another scale.")
     if name == "norm1" and len(seen["norm2"]) == 2:
         return "norm2 is used twice and norm1 never: the attention has a norm of its own, norm1."
@@ -416,68 +507,86 @@ def never_used(name: str, seen: dict) -> str:
 def look_into_future(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
     """Changes the last position: no earlier one may notice."""
     changed = x.detach().clone()
-    changed[:, -1] = torch.randn_like(changed[:, -1]) if x.is_floating_point() else (changed[:, -1] + 1) % 7
+    changed[:,
+            -1] = torch.randn_like(changed[:, -1]) if x.is_floating_point() else (changed[:,
+                                                                                          -1] + 1) % 7
     again = student.ask(module, x=changed).detach()
     if not same(again[:, :-1], answer[:, :-1]):
-        raise Mistake("Changing the last position changes your output at earlier ones: the future is visible. "
+        raise Mistake("Changing the last position changes your output at earlier ones: the future "
+                      "is visible. "
                       "Is the causal mask in the attention?")
 
 
 def check_without_feed_forward(student: Student) -> None:
-    """d_ff = 0 leaves the feed-forward out. Only a block that means to (its feed_forward is None) is held to it."""
+    """d_ff = 0 leaves the feed-forward out. Only a block that means to (its feed_forward is None)
+    is held to it.
+    """
     config = block_config(d_ff=0)
     try:
         block = student.answer(config).eval()
-    except Exception:                                     # a block that knows no d_ff = 0 is a right answer too
+    except Exception:                         # a block that knows no d_ff = 0 is a right answer too
         return
     if getattr(block, "feed_forward", block) is not None:
         return
     if getattr(block, "norm2", None) is not None:
-        raise Mistake("With d_ff = 0 there is no feed-forward, and norm2 is still there, with nothing to normalise "
+        raise Mistake("With d_ff = 0 there is no feed-forward, and norm2 is still there, with "
+                      "nothing to normalise "
                       "for: make it None too.")
     weights = shared_weights(student.name, block, TransformerBlock(config))
     x = torch.randn(2, 4, config.d_model)
-    answer = student.ask(block, "With d_ff = 0 there is no feed-forward. Skip the second half where feed_forward is None.", x=x)
-    if not same(tensor(answer, "Your result", (2, 4, config.d_model), "(B, T, C)"), right_block(weights, x, config.n_heads)):
-        raise Mistake("With d_ff = 0 your block should give x + attention(norm1(x)), and it gives something else.")
+    answer = student.ask(block, "With d_ff = 0 there is no feed-forward. Skip the second half "
+                                "where feed_forward is None.", x=x)
+    if not same(tensor(answer, "Your result", (2, 4, config.d_model), "(B, T, C)"),
+                right_block(weights, x, config.n_heads)):
+        raise Mistake("With d_ff = 0 your block should give x + attention(norm1(x)), and it gives "
+                      "something else.")
 
 
-# ------------------------------------------------------------------------------------------------------------ check_gpt
+# ---------------------------------------------------------------------------------------- check_gpt
 
-@check("gpt: embeddings, blocks in their order, final norm, head; causal, and the order of tokens matters")
+@check("gpt: embeddings, blocks in their order, final norm, head; causal, and the order of tokens "
+       "matters")
 def check_gpt(student: Student) -> None:
     """Checks `cls(config: GPTConfig)`, ids (B, T) int64 -> logits (B, T, V).
 
-    With `token_embedding`, `position_embedding`, `blocks` (an nn.ModuleList), `norm` and `head`, as in GPTModel.
+    With `token_embedding`, `position_embedding`, `blocks` (an nn.ModuleList), `norm` and `head`, as
+    in GPTModel.
     """
     for n_layers in (2, 1, 3, 4):
-        config = block_config(vocab_size=one_of(9, 25, 300), context_length=one_of(7, 12, 40), n_layers=n_layers,
+        config = block_config(vocab_size=one_of(9, 25, 300), context_length=one_of(7, 12, 40),
+                              n_layers=n_layers,
                               dropout=0.3 if n_layers == 3 else 0.0)
         model = student.module(config=config)
-        parts(student.name, model, ("token_embedding", "position_embedding", "blocks", "norm", "head"))
+        parts(student.name, model,
+              ("token_embedding", "position_embedding", "blocks", "norm", "head"))
         look_at_sizes(model, config)
         weights = shared_weights(student.name, model, GPTModel(config))
         shapes = [one_of((1, 1), (3, 3), (1, config.context_length))] if n_layers % 2 else []
         for B, T in ((2, config.context_length - random.randint(0, 3)), *shapes):
             ids = laid_out(torch.randint(config.vocab_size, (B, T)))
-            in_step(student, model, weights, ids, right_model(weights, ids, config), "Your logits", config, look_at_model)
+            in_step(student, model, weights, ids, right_model(weights, ids, config), "Your logits",
+                    config, look_at_model)
 
 
 def right_model(weights: dict[str, Tensor], ids: Tensor, config: GPTConfig) -> Tensor:
     """The truth about a model."""
-    x = F.embedding(ids, weights["token_embedding.weight"]) + weights["position_embedding.weight"][:ids.shape[1]]
+    x = F.embedding(ids,
+                    weights["token_embedding.weight"]) + weights["position_embedding.weight"][:ids.shape[1]]
     for i in range(config.n_layers):
         x = right_block(of_part(weights, f"blocks.{i}"), x, config.n_heads)
-    return F.linear(F.layer_norm(x, x.shape[-1:], weights["norm.weight"], weights["norm.bias"]), weights["head.weight"])
+    return F.linear(F.layer_norm(x, x.shape[-1:], weights["norm.weight"], weights["norm.bias"]),
+                    weights["head.weight"])
 
 
 def look_at_sizes(model: nn.Module, config: GPTConfig) -> None:
     """The parts must have the sizes that the configuration gives."""
     if len(model.blocks) != config.n_layers:
-        raise Mistake(f"The configuration asks for n_layers = {config.n_layers} blocks, and there are "
+        raise Mistake(f"The configuration asks for n_layers = {config.n_layers} blocks, and there "
+                      f"are "
                       f"{len(model.blocks)}.")
     if len({id(block) for block in model.blocks}) < len(model.blocks):
-        raise Mistake("All blocks are one and the same module, so they share their weights. Make a new one for each "
+        raise Mistake("All blocks are one and the same module, so they share their weights. Make a "
+                      "new one for each "
                       "layer.")
 
 
@@ -500,23 +609,28 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
     x = seen["blocks[0]"][0][0]
     if not same(x, tokens + positions):
         accuse(x, {
-            "The positions are missing: without them the model cannot tell `dog bites man` from `man bites dog`. "
+            "The positions are missing: without them the model cannot tell `dog bites man` from "
+            "`man bites dog`. "
             "Add position_embedding to token_embedding.": tokens,
-            "Your positions are looked up with the ids: position_embedding(ids). Look up 0, 1, …, T − 1.":
+            "Your positions are looked up with the ids: position_embedding(ids). Look up 0, 1, …, "
+            "T − 1.":
                 tokens + table[ids % len(table)],
             "Your positions are off by one: they start at 1. The first position is 0.":
                 tokens + table.roll(-1, 0)[:ids.shape[1]],
             "Every position gets the embedding of position 0.": tokens + positions[:1],
             "The embeddings are multiplied; add them.": tokens * positions,
         })
-        raise Mistake("What enters the first block should be token_embedding(ids) + position_embedding(0 … T − 1), "
+        raise Mistake("What enters the first block should be token_embedding(ids) + "
+                      "position_embedding(0 … T − 1), "
                       "and is something else.")
     for i in range(1, len(model.blocks)):
         if not same(seen[f"blocks[{i}]"][0][0], seen[f"blocks[{i - 1}]"][0][1]):
-            raise Mistake(f"blocks[{i}] should read what blocks[{i - 1}] made, and reads something else: x = block(x).")
+            raise Mistake(f"blocks[{i}] should read what blocks[{i - 1}] made, and reads something "
+                          f"else: x = block(x).")
     last = seen[f"blocks[{len(model.blocks) - 1}]"][0][1]
     if not same(seen["norm"][0][0], last):
-        raise Mistake("The final norm should read what the last block made, and reads something else.")
+        raise Mistake("The final norm should read what the last block made, and reads something "
+                      "else.")
     if same(seen["head"][0][0], last):
         raise Mistake("The head reads the stream as it is: head(norm(x)), the final norm first.")
     if not same(seen["head"][0][0], seen["norm"][0][1]):
@@ -524,12 +638,15 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
     logits = seen["head"][0][1]
     if not same(answer, logits):
         accuse(answer, {
-            "Your model returns probabilities. Return the logits: the loss and the sampling apply softmax themselves.":
+            "Your model returns probabilities. Return the logits: the loss and the sampling apply "
+            "softmax themselves.":
                 logits.softmax(-1),
-            "Your model returns log-probabilities. Return the logits: the loss and the sampling apply softmax "
+            "Your model returns log-probabilities. Return the logits: the loss and the sampling "
+            "apply softmax "
             "themselves.":
                 logits.log_softmax(-1),
-            "Your logits are divided by √d_model. That belongs to the scores of attention; here the head's output is returned "
+            "Your logits are divided by √d_model. That belongs to the scores of attention; here "
+            "the head's output is returned "
             "as it is.": logits / model.norm.weight.shape[0] ** 0.5,
         })
         raise difference(answer, logits, "Your model should return what the head made, and that")
