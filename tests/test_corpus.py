@@ -181,7 +181,7 @@ def tar(content):
     (b"7z\xbc\xaf\x27\x1c\0\4", r"7-Zip archive"),
     (b"Rar!\x1a\x07\1\0", r"RAR archive"),
     (tar(b"It is a truth"), r"tar archive"),
-])
+], ids=["gzip", "bzip2", "xz", "zstd", "lz4", "7z", "rar", "tar"])
 def test_what_is_packed_is_named_as_such(path, packed, what):
     with pytest.raises(ValueError, match=re.escape(str(path)) + f" is .*{what}.* Unpack it"):
         read_text(write(path, packed))

@@ -10,7 +10,7 @@ import torch
 from minigpt import GPT
 from minigpt.classroom import attention_explorer, bits_explorer, chat, head_explorer, next_token, switched_off, talk
 from minigpt.classroom import explore_real as real
-from minigpt.classroom.explore_attention import queries_and_keys
+from minigpt.classroom.explore_heads import queries_and_keys
 
 sys.path.insert(0, str(Path(__file__).parent))
 
