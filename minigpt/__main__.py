@@ -205,7 +205,7 @@ def _settings(options) -> dict:
 
 
 def _train_alone(options, out: Path, run_file: RunFile) -> int:
-    recipe = presets.recipe(options.preset, *(getattr(options, name) for name in RECIPE))
+    recipe = presets.recipe(options.preset, **{name: getattr(options, name) for name in RECIPE})
     size = {name: getattr(options, name) for name in SIZES}
     gpt = GPT.from_files(options.texts, preset=options.preset, seed=options.seed,
                          device=options.device, progress=True, **size)

@@ -47,8 +47,9 @@ def takes(*relations: Callable[[dict], None], **guards: Guard) -> Callable:
                 given = signature.bind(*positional, **named)
             except TypeError:
                 return function(*positional, **named)   # one too few or many: Python's own words
-            for name in given.arguments.keys() & guards:
-                given.arguments[name] = guards[name](name, given.arguments[name])
+            for name, value in given.arguments.items():         # in the order of the signature
+                if name in guards:
+                    given.arguments[name] = guards[name](name, value)
             if relations:
                 given.apply_defaults()
                 for check in relations:

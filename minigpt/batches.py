@@ -96,15 +96,15 @@ def random_batch(ids, context_length: int, batch_size: int, generator: torch.Gen
        step=integer(0), seed=TRAINING_SEED)
 def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int = 0
                 ) -> tuple[Tensor, Tensor]:
-    """The batch of one `step` of a run in which every window of `ids` (N,) comes once before any
-    comes again.
+    """The batch of one `step` of a run that goes through the text window by window.
 
-    An epoch, a pass over the text, cuts it into windows from a random offset on, and takes them in
-    random order. Nothing is read twice before all is read once, which is worth about a tenth of the
-    steps. Returns x and y as `random_batch`.
+    An epoch, a pass over the text, cuts `ids` (N,) from a random offset on into windows, and takes
+    them in random order; fewer than two windows' worth at the ends is left out, another part each
+    time. No window comes twice in an epoch, which is worth about a tenth of the steps. Returns x
+    and y as `random_batch`.
     """
     spare = len(ids) - 1 - context_length          # by how much the text is longer than one window
-    n_windows = max(1, spare // context_length)    # that fit behind any offset below context_length
+    n_windows = max(1, spare // context_length)    # one fewer than fit: room for the offset
     first = step * batch_size
     epochs = range(first // n_windows, (first + batch_size - 1) // n_windows + 1)
     starts = torch.cat([_epoch(len(ids) - 1, context_length, n_windows, seed, epoch)

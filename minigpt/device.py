@@ -33,12 +33,12 @@ def find_device(name: str) -> torch.device:
 
 
 def a_device(name: str, value) -> torch.device:
-    """A guard: a device, by what `find_device` calls it."""
+    """A guard: a torch.device as it is, or what `find_device` makes of a name."""
     return value if isinstance(value, torch.device) else find_device(value)
 
 
 def processor_has_bfloat16() -> bool:
-    """Whether this processor has instructions for products in bfloat16; without them they are many
+    """Whether this processor has AVX512-BF16, for products in bfloat16; without it they are many
     times slower.
 
     AMD's laptops have them from Zen 4 on (AVX512-BF16), Intel's servers from Sapphire Rapids on

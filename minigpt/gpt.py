@@ -41,10 +41,10 @@ from minigpt.training_state import TrainingState
 KIND = "minigpt model"
 SIZES = ("vocab_size", "method",
          *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
-Pieces = Callable[[], Iterable[str]]        # a text that can be read again, and each time in pieces
+Chunks = Callable[[], Iterable[str]]        # gives a text in chunks, as often as it is called
 
 
-def _books(name, value) -> list[str]:
+def _one_or_more_books(name, value) -> list[str]:
     """A guard: `value`, one text or several, as a list of texts of at least one character."""
     if isinstance(value, bytes) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a str or a list of them, not {shown(value)}")
@@ -85,7 +85,7 @@ class GPT:
     # ---- making one ------------------------------------------------------------------------------
 
     @classmethod
-    @takes(text=_books, seed=TRAINING_SEED, device=a_device, progress=flag)
+    @takes(text=_one_or_more_books, seed=TRAINING_SEED, device=a_device, progress=flag)
     def from_text(cls, text: str | Sequence[str], vocab_size: int | None = None,
                   method: str | None = None, *, preset: str = "classroom", seed: int = 0,
                   device: str = "cpu", progress: bool = False, **size) -> "GPT":
@@ -97,7 +97,7 @@ class GPT:
         TypeError or ValueError naming the argument.
         """
         training, held_out = corpus.split(text)
-        return cls._from_pieces(lambda: training, lambda: held_out, preset, seed, device, progress,
+        return cls._from_chunks(lambda: training, lambda: held_out, preset, seed, device, progress,
                                 vocab_size=vocab_size, method=method, **size)
 
     @classmethod
@@ -113,12 +113,12 @@ class GPT:
         def held_out():
             return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
 
-        gpt = cls._from_pieces(training, held_out, preset, seed, device, progress, **size)
+        gpt = cls._from_chunks(training, held_out, preset, seed, device, progress, **size)
         gpt.about.text = ", ".join(os.path.basename(source) for source in sources)
         return gpt
 
     @classmethod
-    def _from_pieces(cls, training: Pieces, held_out: Pieces, preset: str, seed: int,
+    def _from_chunks(cls, training: Chunks, held_out: Chunks, preset: str, seed: int,
                      device: torch.device, progress: bool, **size) -> "GPT":
         given = {name: value for name, value in size.items() if value is not None}
         size = presets.preset(preset).size | given
@@ -133,7 +133,7 @@ class GPT:
         gpt = cls(tokenizer, model.to(device))
         gpt.training_text = tokenize(tokenizer, show(training(), "tokenizing"))
         gpt.validation_text = tokenize(tokenizer, held_out())
-        gpt.about.n_bytes = gpt.training_text and gpt.training_text.n_bytes
+        gpt.about.n_bytes = gpt.training_text.n_bytes
         return gpt
 
     @classmethod
@@ -150,12 +150,12 @@ class GPT:
             from minigpt.smollm2 import SmolLM2  # it is made of what stands here
             return SmolLM2.read(bfloat16)
         if bfloat16:
-            raise ValueError("bfloat16 must be False for the model that ships, which is small, not True")
+            raise ValueError("bfloat16 must be False for the model that ships, not True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
     # ---- training --------------------------------------------------------------------------------
 
-    @takes(text=_books, evaluations=integer(1), seed=TRAINING_SEED,
+    @takes(text=_one_or_more_books, evaluations=integer(1), seed=TRAINING_SEED,
            steps=integer(1, optional=True), seconds=number(0, open_low=True, optional=True))
     def training_loop(self, *, steps: int | None = None, seconds: float | None = None,
                       text: str | Sequence[str] | None = None, preset: str = "classroom",
@@ -163,6 +163,7 @@ class GPT:
                       label_smoothing: float | None = None, seed: int = 0,
                       evaluations: int = 4) -> Iterator[Report]:
         """Train step by step: a generator of reports, one a step. `train` explains it."""
+        recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing)
         if text is not None:
             self.training_text, self.validation_text = (tokenize(self.tokenizer, part)
                                                         for part in corpus.split(text))
@@ -173,7 +174,6 @@ class GPT:
         if steps is None and seconds is None:
             budget = presets.preset(preset).budget
             steps, seconds = budget.get("steps"), budget.get("seconds")
-        recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing)
         batches_before = math.ceil(self.run.windows_read / recipe.batch_size) if self.run else 0
         state = TrainingState(self.model, recipe, seed, batches_before)
         loop = training_loop(state, self.training_text, self.validation_text, steps=steps,
@@ -196,7 +196,7 @@ class GPT:
         training ends lower than many short ones. The last digits of a loss depend on the number of
         threads (`torch.set_num_threads`), since sums are then added up in another order. Raises
         TypeError or ValueError for a bad argument, TrainingDiverged where the loss is no longer
-        finite, with the model back at its last good step.
+        finite, with the model back at the last step known to be good.
         """
         loop, history = self.training_loop(steps=steps, **arguments), History()
         if progress and self.run.batches_before:

@@ -16,14 +16,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt.arguments import choice, flag, instance, integer, number, shown, takes
-from minigpt.self_attention import KeyValueCache, MultiHeadAttention, check_heads, rotations
+from minigpt.self_attention import KeyValueCache, MultiHeadAttention, heads_divide, rotations
 
 POSITIONS = ("learned", "rotary")
 
 
-@takes(vocab_size=integer(1, 1 << 20), context_length=integer(1, 1 << 16),
-       d_model=integer(1, 1 << 14), n_heads=integer(1, 1 << 14), n_layers=integer(1, 1000),
-       d_ff=integer(0, 1 << 16), dropout=number(0, 0.99), positions=choice(POSITIONS), tied=flag)
+def _pairs_of_channels(given: dict) -> None:
+    d_head = given["d_model"] // given["n_heads"]
+    if given["positions"] == "rotary" and d_head % 2:
+        raise ValueError("positions can be 'rotary' with an even number of channels a head only, "
+                         f"not {d_head}: change d_model or n_heads")
+
+
+@takes(heads_divide, _pairs_of_channels, vocab_size=integer(1, 1 << 20),
+       context_length=integer(1, 1 << 16), d_model=integer(1, 1 << 14), n_heads=integer(1, 1 << 14),
+       n_layers=integer(1, 1000), d_ff=integer(0, 1 << 16), dropout=number(0, 0.99),
+       positions=choice(POSITIONS), tied=flag)
 @dataclass(frozen=True)
 class GPTConfig:
     """The size of a model. The defaults are the reference's. Raises TypeError or ValueError for a
@@ -47,12 +55,6 @@ class GPTConfig:
     dropout: float = 0.0
     positions: str = "learned"
     tied: bool = False
-
-    def __post_init__(self):
-        check_heads(self.d_model, self.n_heads)
-        if self.positions == "rotary" and self.d_model // self.n_heads % 2:
-            raise ValueError("positions can be 'rotary' with an even number of channels a head "
-                             f"only, not {self.d_model // self.n_heads}: change d_model or n_heads")
 
     def parameter_counts(self) -> dict[str, int]:
         """How many numbers each part of such a model learns, without making one."""
@@ -95,7 +97,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(config.d_model)
         self.attention = MultiHeadAttention(config.d_model, config.n_heads, config.dropout)
-        self.norm2 = self.feed_forward = None                   # the one is there for the other
+        self.norm2 = self.feed_forward = None           # without the one, no norm before it
         if config.d_ff:
             self.norm2 = nn.LayerNorm(config.d_model)
             self.feed_forward = FeedForward(config.d_model, config.d_ff, config.dropout)

@@ -90,11 +90,10 @@ class Pace:
         return self.finished or passed > passed_before
 
     def _evaluation_seconds(self) -> float:
-        """What an evaluation takes: as long as the last one; before it, a guess (a step is forward
-        and twice that back).
-        """
-        tokens_in_time = self.evaluation_tokens / self.state.tokens_a_step * self.seconds_a_step / 3
-        return self.state.evaluation_seconds or tokens_in_time
+        """What an evaluation takes, in seconds: as long as the last one, or before it a guess."""
+        forward = self.seconds_a_step / 3               # a step is forward, and twice that back
+        guess = self.evaluation_tokens / self.state.tokens_a_step * forward
+        return self.state.evaluation_seconds or guess
 
     @contextmanager
     def timing_a_step(self) -> Iterator[None]:

@@ -30,13 +30,14 @@ class Recipe:
     """How to train, whatever the model and the text. Rates are peaks: the schedule warms up to
     them, and decays.
 
-    batches: "random" windows of the text, or "epochs", in each of which every window comes once;
-    optimizer: "adam" for every weight, or "muon" for the blocks' matrices and Adam for the rest;
-    warmup: steps; decay: "cosine" or "linear"; floor: the last step's rate as a share of the peak;
-    label_smoothing: the share of each target that is spread over all tokens (Szegedy et al.,
-    "Rethinking the Inception Architecture", 2016); clip: the largest norm of the gradient;
-    bfloat16: matrix products in 16 bits, on processors that are faster at it (weights and all else
-    stay float32).
+    batches: "random" windows of the text, or "epochs", in each of which no window comes twice;
+    optimizer: "adam" (AdamW) for every weight, or "muon" for the blocks' matrices and AdamW for the
+    rest; batch_size: windows a step; learning_rate, betas, weight_decay: AdamW's (Muon takes the
+    same decay); muon_learning_rate: Muon's; warmup: steps, at most a fifth of the run; decay:
+    "cosine" or "linear"; floor: the last step's rate as a share of the peak; label_smoothing: the
+    share of each target that is spread over all tokens (Szegedy et al., "Rethinking the Inception
+    Architecture", 2016); clip: the largest norm of the gradient; bfloat16: matrix products in 16
+    bits, on processors that are faster at it (weights and all else stay float32).
     """
 
     batches: str = "epochs"
@@ -80,15 +81,9 @@ PRESETS = {
 }
 
 
-def preset_name(name: str, value) -> str:
-    """A guard: the name of a preset."""
-    return choice(PRESETS)("preset", value)
-
-
-@takes(name=preset_name)
 def preset(name: str) -> Preset:
     """The preset of that name. Raises ValueError, listing the names, when there is none."""
-    return PRESETS[name]
+    return PRESETS[choice(PRESETS)("preset", name)]
 
 
 def recipe(name: str, batch_size: int | None = None, learning_rate: float | None = None,
@@ -99,6 +94,7 @@ def recipe(name: str, batch_size: int | None = None, learning_rate: float | None
     usual = preset(name).recipe
     given = {"batch_size": batch_size, "learning_rate": learning_rate,
              "label_smoothing": label_smoothing}
-    changed = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    given = {entry: value for entry, value in given.items() if value is not None}
+    changed = replace(usual, **given)
     ratio = changed.learning_rate / usual.learning_rate
     return replace(changed, muon_learning_rate=usual.muon_learning_rate * ratio)

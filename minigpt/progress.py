@@ -120,7 +120,7 @@ def without_bar(items: Iterable, what: str, total: int | None = None) -> Iterabl
 def with_progress_bar(reports: Iterator[Report]) -> Iterator[Report]:
     """The same reports, shown as a bar with the loss, the last validation loss and the time left.
     """
-    from tqdm.auto import tqdm  # a widget in a notebook, a line of text elsewhere
+    from tqdm.auto import tqdm
     losses = {}
     with tqdm(unit="step", dynamic_ncols=True) as bar:
         for report in reports:

@@ -41,13 +41,11 @@ def _prompt_ids(name, value) -> list[int]:
 @takes(logits=_logits, **SETTINGS)
 def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
                      top_p: float | None = None) -> Tensor:
-    """The distribution to draw the next token from: logits (B, V) -> probabilities (B, V), rows
-    summing to 1.
+    """The distribution of the next token: logits (B, V) -> probabilities (B, V), rows sum to 1.
 
-    temperature: divides the logits; below 1 bolder differences, above 1 flatter; 0 is greedy, all
-    on the largest (the first of equals). Then top_k: only the k most likely. Then top_p: only the
-    smallest set whose mass reaches top_p, the most likely first. What is left is scaled to sum to
-    1. None switches either off.
+    temperature divides the logits: below 1 bolder, above 1 flatter, 0 greedy (the first of the
+    largest). Then top_k keeps the k most likely; then top_p the smallest set whose mass reaches it,
+    the most likely first. What is left is scaled to sum to 1. None switches either off.
     """
     largest = _largest(logits)                                      # (B, 1)
     if temperature == 0:
@@ -130,7 +128,7 @@ def draw(probs: Tensor, generator: torch.Generator) -> int:
     """A token from its distribution (1, V): the first at which the running total exceeds a random
     share of the whole.
 
-    The same as `torch.multinomial`, at a sixth of the time.
+    From the same distribution as `torch.multinomial`, in a sixth of the time.
     """
     totals = probs.cumsum(-1)                                   # (1, V)
     share = torch.rand(1, 1, generator=generator, device=probs.device) * totals[:, -1:]

@@ -56,7 +56,7 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     A pair of neighbouring channels is a point in the plane, so a complex number, which a product
     turns.
     """
-    wide = torch.promote_types(x.dtype, torch.float32)          # there are no complex half floats
+    wide = torch.promote_types(x.dtype, torch.float32)          # no complex number is of bfloat16s
     pairs = torch.view_as_complex(x.to(wide).view(*x.shape[:-1], -1, 2))  # (..., T, d_head / 2)
     turned = pairs * torch.view_as_complex(rotation.to(wide))
     return torch.view_as_real(turned).view(x.shape).to(x.dtype)
@@ -88,6 +88,14 @@ class KeyValueCache:
         return self.keys[:, :, :end], self.values[:, :, :end]
 
 
+def heads_divide(given: dict) -> None:
+    """A relation for `takes`: the heads can share the channels out evenly."""
+    d_model, n_heads = given["d_model"], given["n_heads"]
+    if d_model % n_heads:
+        raise ValueError(f"n_heads must divide d_model: {d_model} channels cannot be shared "
+                         f"among {n_heads} heads")
+
+
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each on its own d_model / n_heads channels of q, k and v.
 
@@ -96,10 +104,9 @@ class MultiHeadAttention(nn.Module):
     only. Raises ValueError where n_heads does not divide d_model.
     """
 
-    @takes(d_model=integer(1), n_heads=integer(1), dropout=number(0, 1))
+    @takes(heads_divide, d_model=integer(1), n_heads=integer(1), dropout=number(0, 1))
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
         super().__init__()
-        check_heads(d_model, n_heads)
         self.n_heads = n_heads
         self.dropout = dropout
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
@@ -135,8 +142,9 @@ class MultiHeadAttention(nn.Module):
     def _heads(self, x: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, C) -> q, k and v, (B, H, T, d_head) each."""
         B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads).permute(2, 0, 3, 1, 4)
-        if rotation is None:                            # qkv is (3, B, H, T, d_head)
+        qkv = self.qkv(x).view(B, T, 3, self.n_heads, C // self.n_heads)
+        qkv = qkv.permute(2, 0, 3, 1, 4)                # (3, B, H, T, d_head)
+        if rotation is None:
             return qkv[0], qkv[1], qkv[2]
         q, k = rotate(qkv[:2], rotation)
         return q, k, qkv[2]
@@ -145,10 +153,3 @@ class MultiHeadAttention(nn.Module):
         """(B, H, T, d_head) -> (B, T, C)."""
         out = self.projection(out.transpose(1, 2).flatten(2))
         return F.dropout(out, self.dropout) if self.training else out
-
-
-def check_heads(d_model: int, n_heads: int) -> None:
-    """Raise ValueError unless the heads can share the channels out evenly."""
-    if d_model % n_heads:
-        raise ValueError(f"n_heads must divide d_model: {d_model} channels cannot be shared "
-                         f"among {n_heads} heads")

@@ -73,7 +73,7 @@ def _chunks(name: str, value) -> Iterable[str]:
         return [arguments.text(name, value)]
     if not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a str or an iterable of them, not {shown(value)}")
-    return (arguments.text("text", chunk) for chunk in value)
+    return (arguments.text(name, chunk) for chunk in value)
 
 
 class Tokenizer:

@@ -44,7 +44,7 @@ class Report:
     bytes_per_token: float
     learning_rate: float
     tokens_per_second: float
-    seconds: float                                           # spent in the loop so far
+    seconds: float                                           # in steps and evaluations so far
     seconds_left: float                                      # an estimate
     validation_loss: float | None
 
@@ -79,16 +79,14 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float,
 
 
 def share_of_peak(state: TrainingState, steps: int) -> float:
-    """The learning rate of the next of `steps` steps, by the run's recipe, as a share of its peak.
-    """
+    """The rate of the next of `steps` steps by the run's recipe, as a share of its peak."""
     recipe = state.recipe
-    return learning_rate(state.step, steps, min(recipe.warmup, steps // 5), 1.0, recipe.floor,
-                         recipe.decay)
+    warmup = min(recipe.warmup, steps // 5)                     # a short run is not all warm-up
+    return learning_rate(state.step, steps, warmup, 1.0, recipe.floor, recipe.decay)
 
 
-def train_step(state: TrainingState, ids, rate: float) -> Tensor:
-    """One step of every optimizer at `rate` (a share of the peak) on a fresh batch; returns its
-    loss, nats per token.
+def train_step(state: TrainingState, ids, share: float) -> Tensor:
+    """One step of every optimizer, at `share` of its peak rate; returns the loss, nats per token.
     """
     model, recipe = state.model, state.recipe
     x, y = next_batch(state, ids)                               # (B, T) each
@@ -101,8 +99,8 @@ def train_step(state: TrainingState, ids, rate: float) -> Tensor:
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        with matrix_products(state.device, recipe.bfloat16):    # Muon's
+            group["lr"] = group["peak"] * share
+        with matrix_products(state.device, recipe.bfloat16):    # Muon multiplies too
             optimizer.step()
         optimizer.zero_grad()
     state.step += 1
@@ -116,7 +114,7 @@ def next_batch(state: TrainingState, ids) -> tuple[Tensor, Tensor]:
     if state.recipe.batches == "random":
         batch = random_batch(ids, *size, torch.Generator().manual_seed(state.step_seed))
     else:
-        batch = epoch_batch(ids, *size, state.batch, state.seed)
+        batch = epoch_batch(ids, *size, state.batch_number, state.seed)
     return tuple(part.to(state.device, non_blocking=True) for part in batch)
 
 
@@ -147,8 +145,9 @@ def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16) -> floa
     with evaluating(model):
         for start in range(0, len(text.ids) - 1, T * batch_size):
             ids = torch.as_tensor(text.ids[start:start + T * batch_size + 1], dtype=torch.int64)
-            x, y = (F.pad(part, (0, -len(part) % T), value=fill).view(-1, T).to(device)
-                    for part, fill in ((ids[:-1], 0), (ids[1:], IGNORED)))      # (B, T) each
+            padding = (0, -(len(ids) - 1) % T)
+            x = F.pad(ids[:-1], padding).view(-1, T).to(device)                 # (B, T)
+            y = F.pad(ids[1:], padding, value=IGNORED).view(-1, T).to(device)   # (B, T)
             logits = model(x).flatten(0, 1)                                     # (B * T, V)
             total += float(F.cross_entropy(logits, y.flatten(), ignore_index=IGNORED,
                                            reduction="sum"))
@@ -173,32 +172,44 @@ def _one_window(given: dict) -> None:
 def training_loop(state: TrainingState, text: TokenizedText,
                   validation: TokenizedText | None = None, *, steps: int | None = None,
                   seconds: float | None = None, evaluations: int = 4) -> Iterator[Report]:
-    """Train until `steps` are done or `seconds` are used up (those spent in here); a report a step.
+    """Train until `steps` are done or `seconds` (those spent in here) are used up.
 
-    The validation loss is measured `evaluations` times, evenly spread, the last time at the end; of
-    seconds it takes at most a tenth. Raises TrainingDiverged, MemoryError. Close it where you stop
-    early: it then looks at the weights.
+    A report a step. The validation loss is measured `evaluations` times, evenly spread; of seconds
+    all but the last take a tenth at most. Raises TrainingDiverged, MemoryError. Close it where you
+    stop early: it then looks at the weights.
     """
     pace = Pace(state, steps, seconds, evaluations, len(validation.ids) if validation else 0)
     with _one_step_at_a_time:
-        state.model.zero_grad()                   # a step that was broken off may have left some
+        state.model.zero_grad()             # a step that was broken off may have left some
     try:
         while not pace.finished:
-            rate = share_of_peak(state, pace.plan())
+            share = share_of_peak(state, pace.plan())
             with (pace.timing_a_step(), state.watched(), memory_errors_explained(state),
                   _one_step_at_a_time):
-                loss = train_step(state, text.ids, rate)
-            validation_loss = None
-            if validation and pace.evaluation_is_due():
-                with pace.timing_an_evaluation(), memory_errors_explained(state):
-                    validation_loss = evaluate(state.model, validation)
+                loss = train_step(state, text.ids, share)
+            validation_loss = evaluate_if_due(state, validation, pace)
             if pace.finished or validation_loss is not None:
                 state.check(validation_loss)
-            yield Report(state.step, pace.planned, loss, text.bytes_per_token,
-                         rate * state.recipe.learning_rate, pace.tokens_per_second, state.seconds,
-                         pace.seconds_left, validation_loss)
+            yield report(state, pace, text, loss, share, validation_loss)
     finally:
-        state.check()                             # whoever stops early is not left with a bad model
+        state.check()                       # whoever stops early is not left with a bad model
+
+
+def evaluate_if_due(state: TrainingState, validation: TokenizedText | None, pace: Pace
+                    ) -> float | None:
+    """The validation loss, where it is time to measure it; else None."""
+    if validation is None or not pace.evaluation_is_due():
+        return None
+    with pace.timing_an_evaluation(), memory_errors_explained(state):
+        return evaluate(state.model, validation)
+
+
+def report(state: TrainingState, pace: Pace, text: TokenizedText, loss: Tensor, share: float,
+           validation_loss: float | None) -> Report:
+    """What there is to say of the step that was just made."""
+    return Report(state.step, pace.planned, loss, text.bytes_per_token,
+                  share * state.recipe.learning_rate, pace.tokens_per_second, state.seconds,
+                  pace.seconds_left, validation_loss)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A training run between two steps: all that it is made of besides its text, and how it is written
 down and gone back to.
 
-Chance is drawn afresh for each step from the seed and the step's number, so it needs no place here.
+Random numbers are drawn afresh for each step, from the seed and the number of its batch, so the RNG
+state needs no place here.
 """
 
 import math
@@ -20,7 +21,7 @@ CHECK_EVERY = 10       # steps between looks at the loss's value, each of which 
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss became infinite or NaN; the model is back at the last good step."""
+    """The loss or a weight became infinite or NaN; the model is back at a step known to be good."""
 
 
 class TrainingState:
@@ -41,7 +42,7 @@ class TrainingState:
         self.seconds = 0.0                                      # spent in steps and evaluations
         self.evaluation_seconds = 0.0                           # what the last evaluation took
         self.unchecked: list[Tensor] = []
-        self.good = self.weights()
+        self.good = self.snapshot()
 
     @property
     def device(self) -> torch.device:
@@ -49,31 +50,29 @@ class TrainingState:
         return next(self.model.parameters()).device
 
     @property
-    def batch(self) -> int:
+    def batch_number(self) -> int:
         """The number of the next step's batch, of all that were read of the text."""
         return self.batches_before + self.step
 
     @property
     def windows_read(self) -> int:
         """How many windows of the text this run has read, and those before it."""
-        return self.batch * self.recipe.batch_size
+        return self.batch_number * self.recipe.batch_size
 
     @property
     def step_seed(self) -> int:
-        """What the next step draws its chance from: a random batch, dropout."""
-        return self.seed * 1_000_003 + self.batch
+        """The seed of the next step's random numbers: a random batch, dropout."""
+        return self.seed * 1_000_003 + self.batch_number
 
-    def weights(self) -> tuple[int, dict[str, Tensor]]:
+    def snapshot(self) -> tuple[int, dict[str, Tensor]]:
         """The step, and a copy of the model's weights at it."""
         return self.step, {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """In here the next step is made. After every tenth the losses are looked at: raises what
-        `check` raises.
-        """
+        """In here the next step is made. After every tenth the losses are looked at, by `check`."""
         looking = self.step % CHECK_EVERY == CHECK_EVERY - 1
-        before = self.weights() if looking else None
+        before = self.snapshot() if looking else None
         yield
         if looking:
             self.check()
@@ -82,8 +81,9 @@ class TrainingState:
     # Without no_grad, a thread that reads weights meanwhile can wait for torch for ever.
     @torch.no_grad()
     def check(self, validation_loss: float | None = None) -> None:
-        """Raise TrainingDiverged, the model back at good weights, unless all losses so far and the
-        weights are finite.
+        """Raise TrainingDiverged unless the losses so far and the weights are finite.
+
+        The model is then back at the last weights that are known to be good.
         """
         losses, self.unchecked = [float(loss) for loss in self.unchecked], []
         first = self.step - len(losses) + 1
@@ -134,7 +134,7 @@ class TrainingState:
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         step, self.seconds, self.evaluation_seconds = tensors["progress"].tolist()
         self.step, self.unchecked = int(step), []
-        self.good = self.weights()
+        self.good = self.snapshot()
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -10,8 +10,8 @@ here. There are three steps, and 01_tokenizer builds each of them:
    2016; on bytes, within words that carry their leading space: GPT-2, Radford et al. 2019), or
    `frequent_substrings`.
 
-All the work is in proportion to the text, whatever the text: no word is longer than a fixed number
-of characters, a line of a million "a" included.
+Cutting into words takes time in proportion to the text, whatever the text: no word is longer than a
+fixed number of characters, a line of a million "a" included.
 """
 
 import heapq
@@ -134,33 +134,41 @@ def count_words(blocks: Iterable[list[str]]) -> dict[bytes, int]:
 
 
 def learn_merges(counts: dict[bytes, int]) -> Iterator[tuple[int, int]]:
-    """Each time the most frequent pair of neighbouring tokens; the i-th pair is the token 256 + i.
+    """The most frequent pair of neighbouring tokens, again and again: the i-th makes token 256 + i.
 
     `counts` has the words and how often each occurs. Of equally frequent pairs the one with the
     smaller ids comes first. It goes on until no token has a neighbour, or until the vocabulary is
     the largest that can be: take as many as you want.
+    """
+    row = _Row(counts)
+    queue = []                                  # no pair is in it twice: places are never compared
+    beginnings = np.arange(len(row.ids), dtype=np.int32)    # of pairs that are new: at first, all
+    for new_id in range(len(BYTES), LARGEST):
+        for pair, places, frequency in row.pairs(beginnings):
+            heapq.heappush(queue, (-frequency, pair, places))
+        found = _most_frequent(queue, row)
+        if found is None:
+            return
+        pair, places = found
+        yield pair
+        beginnings = row.merge(pair, places, new_id)
+
+
+def _most_frequent(queue: list, row: "_Row") -> tuple[tuple[int, int], np.ndarray] | None:
+    """Take the most frequent pair from the queue, with its places; None where there is none.
 
     Where a pair occurs is found once, when its younger token is made: later merges can only make it
     rarer. So the queue has each pair with its count, or with a larger one that it had before, and
     what comes to the front is counted again. If its count still holds, it is the most frequent.
     """
-    row = _Row(counts)
-    queue = []
-    beginnings = np.arange(len(row.ids), dtype=np.int32)    # of pairs that are new: at first, all
-    for new_id in range(len(BYTES), LARGEST):
-        for pair, places, frequency in row.pairs(beginnings):
+    while queue:
+        queued, pair, places = heapq.heappop(queue)
+        places, frequency = row.find(pair, places)
+        if frequency == -queued:
+            return pair, places
+        if frequency:
             heapq.heappush(queue, (-frequency, pair, places))
-        while queue:
-            once, pair, places = heapq.heappop(queue)
-            places, frequency = row.find(pair, places)
-            if frequency == -once:
-                break
-            if frequency:
-                heapq.heappush(queue, (-frequency, pair, places))
-        else:
-            return
-        yield pair
-        beginnings = row.merge(pair, places, new_id)
+    return None
 
 
 class _Row:

@@ -41,12 +41,12 @@ MODULES = [corpus, tokenizer, self_attention, model, presets, batches, training,
 TEXT = "the cat sat on the mat. " * 8
 
 # What the package makes and its users only read, and guards.
-NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file", "preset_name", "check_heads", "check_length", "is_a_model",
+NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file", "heads_divide", "check_length", "is_a_model",
                  "token_ids", "GPT.adopt"}
 # What stands behind the doors, and trusts who calls it: torch's own errors are good enough there.
 INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",
           "MultiHeadAttention.with_weights", "FeedForward.forward", "TransformerBlock.forward",
-          "TransformerBlock.with_weights", "evaluating", "train_step", "next_batch", "share_of_peak", "dropout_seeded",
+          "TransformerBlock.with_weights", "evaluating", "train_step", "next_batch", "share_of_peak", "evaluate_if_due", "report", "dropout_seeded",
           "memory_errors_explained", "make_optimizers", "TrainingState.check", "TrainingState.watched", "last_logits", "draw"}
 
 
