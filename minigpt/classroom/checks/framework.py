@@ -87,11 +87,11 @@ def explained(student: "Student"):
                                                 or mistake))) from mistake.__cause__
     except TookTooLong:
         raise Mistake(f"{student.name} needs too long: the check's time was up before it had seen "
-                      f"enough answers.") from None
+                      "enough answers.") from None
     except Exception as error:
         raise Mistake(student.with_the_rest(f"{student.check} can't make sense of what "
-                                            f"{student.name} gives back "
-                                            f"({type(error).__name__}: {first_line(error)})")) from error
+                                            f"{student.name} gives back ({type(error).__name__}: "
+                                            f"{first_line(error)})")) from error
 
 
 class Student:
@@ -103,8 +103,7 @@ class Student:
         name = getattr(answer, "__name__", type(answer).__name__)
         if not callable(answer):
             raise Mistake(f"{check} takes your function itself, not what it returns "
-                          f"({shown(answer)}): "
-                          f"write {check}(my_function), without calling it.")
+                          f"({shown(answer)}): write {check}(my_function), without calling it.")
         self.answer = answer
         self.name = "your function" if name == "<lambda>" else name
         self.check = check
@@ -140,8 +139,8 @@ class Student:
         self.last = Asked(function, before, copied(result))
         if self.answers.handed_out_again(result):
             raise Mistake(f"{self.name} hands out one and the same {type(result).__name__} in two "
-                          f"calls: whoever still holds the first "
-                          "finds other things in it. Make a new one in each call.")
+                          "calls: whoever still holds the first finds other things in it. Make a "
+                          "new one in each call.")
         return result
 
     def _may_ask_twice(self, function, inputs: dict) -> bool:
@@ -158,9 +157,8 @@ class Student:
                 raise Mistake(f"{self.name} {sentence}.")
             if set_a_seed():
                 raise Mistake(f"{self.name} sets the seed of the random numbers, so that whatever "
-                              f"is drawn after it, in any "
-                              "cell, is the same again: set no seed inside, that is for whoever "
-                              "calls.")
+                              "is drawn after it, in any cell, is the same again: set no seed "
+                              "inside, that is for whoever calls.")
         return result
 
     def module(self, hint: str = "", **inputs) -> nn.Module:
@@ -171,14 +169,14 @@ class Student:
         change nothing: small random numbers make every parameter count.
         """
         if isinstance(self.answer, nn.Module):
-            raise Mistake(f"{self.check} takes your class itself, and builds its own: "
-                          f"write {self.check}({self.name}), not {self.check}({self.name}(…)).")
+            raise Mistake(f"{self.check} takes your class itself, and builds its own: write "
+                          f"{self.check}({self.name}), not {self.check}({self.name}(…)).")
         self.given = inputs
         module = self._call(self.answer, hint, ())
         if not isinstance(module, nn.Module):
             raise Mistake(f"{self.name} makes a {type(module).__name__}, which has no parameters "
-                          f"to train: "
-                          f"start it with `class {self.name}(nn.Module):` and `super().__init__()`.")
+                          f"to train: start it with `class {self.name}(nn.Module):` and "
+                          "`super().__init__()`.")
         shake(module)
         return module.eval()
 
@@ -195,10 +193,8 @@ class Student:
         if equal(again, self.last.result):
             return None
         return Mistake(f"{self.name} was asked the same twice, and gives two answers: it remembers "
-                       f"something from one call to "
-                       "the next, or draws at random. Start from nothing in each call; keep no "
-                       "list, tensor or number "
-                       "outside.")
+                       "something from one call to the next, or draws at random. Start from "
+                       "nothing in each call; keep no list, tensor or number outside.")
 
     def with_the_rest(self, message: str) -> str:
         """A message, and with it what may be the cause, and how to get the same inputs again."""
@@ -218,8 +214,8 @@ class Student:
                 and isinstance(other, FunctionType)
                     and parameters(other) == parameters(self.answer)):
                 raise Mistake(f"{self.name} only hands its inputs on to {name}, which you have "
-                              f"written before. That is right, "
-                              "and teaches nothing new: write this one out.")
+                              "written before. That is right, and teaches nothing new: write this "
+                              "one out.")
 
 
 @dataclass(frozen=True)
@@ -242,23 +238,21 @@ def ask(function, name: str, hint: str, changes, inputs: dict):
     try:
         result = function(*inputs.values())
     except TookTooLong:
-        raise Mistake(f"{call} was still running when its time was up, with {given}. "
-                      "Does every turn of your loop come closer to its end?") from None
+        raise Mistake(f"{call} was still running when its time was up, with {given}. Does every "
+                      "turn of your loop come closer to its end?") from None
     except Exception as error:
         raise stopped(error, name, call, given, hint) from error
     changed = [key for key, value in before.items() if not guards.unchanged(value, watched[key])]
     if result is None and changed:
         raise Mistake(f"{name} changes {changed[0]} in place and returns None. Leave {changed[0]} "
-                      f"as it is, "
-                      "build something new, and `return` it.")
+                      "as it is, build something new, and `return` it.")
     if result is None or result is Ellipsis:
         raise Mistake(f"{name} returns {result}, for {given}: fill in the part between the "
-                      f"comments, end it with `return` "
-                      "(on every way through it), then run this cell again.")
+                      "comments, end it with `return` (on every way through it), then run this "
+                      "cell again.")
     if changed:
         raise Mistake(f"{name} changes its input {changed[0]} in place, so whoever called it loses "
-                      f"the original. "
-                      "Work on a copy, or use operations that make a new one.")
+                      "the original. Work on a copy, or use operations that make a new one.")
     for key, value in before.items():
         if isinstance(value, guards.Snapshot) and (harm := value.harm(watched[key], f"Your "
                                                                                     f"{names_of_module(key, name)}")):
@@ -275,12 +269,11 @@ def stopped(error: Exception, name: str, call: str, given: str, hint: str) -> Mi
     """The message for an error in the student's code."""
     if isinstance(error, NotImplementedError) and not raised_by(error, "torch"):
         return Mistake(f"{name} is not written yet: put your own code where `raise "
-                       f"NotImplementedError()` stands, "
-                       "then run this cell again.")
+                       "NotImplementedError()` stands, then run this cell again.")
     if isinstance(error, NotImplementedError) and "ModuleList" in str(error):
         return Mistake(f"{call} calls a list of layers (nn.ModuleList) as if it were a "
-                       f"layer.{where(error)} Take them one "
-                       "after the other: `for block in self.blocks: x = block(x)`.")
+                       f"layer.{where(error)} Take them one after the other: `for block in "
+                       "self.blocks: x = block(x)`.")
     if isinstance(error, RecursionError):
         hint = "It calls itself once too often: does every call come nearer to the end?"
     elif isinstance(error, (NameError, AttributeError, ImportError)):
@@ -511,8 +504,8 @@ def look_at_rounding(answer: Tensor, right: Tensor, what: str) -> None:
     """Raises the mistake of numbers that are nearly right."""
     if same(answer, right, 2e-2):
         raise Mistake(f"{what} is nearly right, to two digits or three: something is rounded on "
-                      f"the way, in numbers of 16 bits or by an "
-                      "approximation. Keep float32 all through.")
+                      "the way, in numbers of 16 bits or by an approximation. Keep float32 all "
+                      "through.")
 
 
 def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
@@ -527,7 +520,7 @@ def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
     at = f" at {place}" if place else ""
     return Mistake(f"{what} is not right: the largest difference is{at}, where yours is "
                    f"{float(answer[tuple(place)]):.4g} and {float(right[tuple(place)]):.4g} is "
-                   f"right.")
+                   "right.")
 
 
 def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, Tensor],

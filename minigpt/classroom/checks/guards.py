@@ -110,17 +110,15 @@ class Snapshot:
         if now.keys() != self.numbers.keys() or any(now[name][0] != self.numbers[name][0]
                                                     for name in now):
             return (f"{what} has other weights after the call than before: some were put in their "
-                    f"place. "
-                    "Training would never see them. Make every part once, in __init__, and only "
-                    "use it afterwards.")
+                    "place. Training would never see them. Make every part once, in __init__, and "
+                    "only use it afterwards.")
         for name, (_, value) in self.numbers.items():
             if not torch.equal(value, now[name][1]):
                 return f"{what} has changed: {name} holds other numbers after the call. Only training may change weights."
         modes = [part.training for part in model.modules()]
         if modes != self.training:
             return (f"{what} came in {_mode(self.training)} mode and goes in {_mode(modes)} mode, "
-                    f"and what runs next has no "
-                    "idea. Put it back as it was.")
+                    "and what runs next has no idea. Put it back as it was.")
         if [parameter.requires_grad for parameter in model.parameters()] != self.learning:
             return f"{what} can no longer learn: requires_grad of its weights was changed. torch.no_grad() is enough."
         return None

@@ -68,8 +68,7 @@ def layer_norm_hint(x: Tensor) -> str:
     """What may help where a function fails on this x."""
     if x.dim() != 3:
         return ("x may have any number of axes, and is normalised over the last: mean(-1, "
-                "keepdim=True) asks for no more "
-                "than one.")
+                "keepdim=True) asks for no more than one.")
     return "Keep the axis that you average over: mean(-1, keepdim=True)."
 
 
@@ -87,28 +86,23 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
     """Why these numbers are wrong."""
     if is_nan(answer) or bool(answer.isinf().any()):
         return Mistake("Where all numbers of a row are equal your result is NaN or infinite: the "
-                       "variance is 0 there. "
-                       "Add eps = 1e-5 to it before the square root.")
+                       "variance is 0 there. Add eps = 1e-5 to it before the square root.")
     plain, C = normalised(x), x.shape[-1]
     mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
     deviation = variance.sqrt()
     other_axes = "Over the last axis, C: each position by itself, whatever stands beside it."
     suspects = {
         f"Your variance divides by C − 1 = {C - 1} (torch's default). LayerNorm divides by C = "
-        f"{C}: "
-        "var(-1, keepdim=True, correction=0).": normalised(x, correction=1) * weight + bias,
+        f"{C}: var(-1, keepdim=True, correction=0).": normalised(x, correction=1) * weight + bias,
         "Your eps stands outside the root: (x − mean) / (std + eps). It is added to the variance, "
-        "inside the root.":
-            (x - mean) / (deviation + EPS) * weight + bias,
+        "inside the root.": (x - mean) / (deviation + EPS) * weight + bias,
         "There is no eps in your root, or one too small to matter. It is 1e-5 here: √(variance + "
-        "eps).":
-            (x - mean) / deviation * weight + bias,
+        "eps).": (x - mean) / deviation * weight + bias,
         "You divide by the variance; divide by its square root, the standard deviation.":
             (x - mean) / (variance + EPS) * weight + bias,
         "You don't subtract the mean.": x / (variance + EPS).sqrt() * weight + bias,
         "You don't subtract the mean, and divide by the root mean square. That is RMSNorm; "
-        "LayerNorm centres first.":
-            normalised(x, centre=False) * weight + bias,
+        "LayerNorm centres first.": normalised(x, centre=False) * weight + bias,
         "You subtract the mean, and then nothing is divided by the standard deviation.":
             (x - mean) * weight + bias,
         f"You normalise over the first axis. {other_axes}": normalised(x, 0) * weight + bias,
@@ -162,8 +156,7 @@ def check_feed_forward(student: Student) -> None:
             made = student.ask(module.train(mode), x=x)
             if isinstance(made, Tensor) and made.shape == (*x.shape[:-1], d_ff) != x.shape:
                 raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads "
-                              f"back to d_model = "
-                              f"{d_model}.")
+                              f"back to d_model = {d_model}.")
             answer = tensor(made, "Your result", tuple(x.shape), "(B, T, d_model)")
             exact, by_tanh = (right_feed_forward(weights, x, how) for how in ("none", "tanh"))
             right = exact if same(answer, exact) else by_tanh   # GPT-2's approximation is as good
@@ -195,24 +188,21 @@ def shared_weights(name: str, module: nn.Module, package: nn.Module) -> dict[str
     missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing:
         raise Mistake(f"{name} has no {missing[0]}. The cells that follow load the package's "
-                      f"weights into it by name, so its "
-                      f"parts need these names: "
+                      "weights into it by name, so its parts need these names: "
                       f"{', '.join(sorted({key.rpartition('.')[0] for key in wanted}))}.")
     if foreign:
         raise Mistake(f"{name} also has {foreign[0]}, which the package's does not have: the cells "
-                      f"that follow load its weights "
-                      "by name, and there is nothing for that one. Leave it out.")
+                      "that follow load its weights by name, and there is nothing for that one. "
+                      "Leave it out.")
     for key, value in wanted.items():
         if found[key].shape != value.shape:
             raise Mistake(f"{key} of {name} has shape {tuple(found[key].shape)}; right is "
-                          f"{tuple(value.shape)} here: take the "
-                          "sizes from what __init__ is given.")
+                          f"{tuple(value.shape)} here: take the sizes from what __init__ is given.")
     module.load_state_dict(wanted)
     for key, value in module.state_dict().items():
         if not torch.equal(value, wanted[key]):
             raise Mistake(f"{name} can't hold the package's weights: {key} is one and the same "
-                          f"tensor as another part's. Give "
-                          "each part weights of its own.")
+                          "tensor as another part's. Give each part weights of its own.")
     return learned(package)
 
 
@@ -224,25 +214,23 @@ def look_at_linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> No
     sizes = [(part.in_features, part.out_features) for part in found]
     if not list(module.parameters()):
         raise Mistake(f"{name} has no parameters that training could find. Put each nn.Linear in "
-                      f"an attribute of its "
-                      f"own (self.expand = nn.Linear(…)); a plain list hides them.")
+                      "an attribute of its own (self.expand = nn.Linear(…)); a plain list hides "
+                      "them.")
     if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0] and d_ff not in sizes[0]:
         raise Mistake(f"With d_ff = {d_ff} your hidden layer has {max(sizes[0])} numbers: use the "
-                      f"d_ff that you were "
-                      "given.")
+                      "d_ff that you were given.")
     if found and sorted(sizes) != sorted([(d_model, d_ff), (d_ff, d_model)]):
         raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> "
-                      f"{d_model}; "
-                      f"it has {', '.join(f'{before} -> {after}' for before, after in sizes)}.")
+                      f"{d_model}; it has "
+                      f"{', '.join(f'{before} -> {after}' for before, after in sizes)}.")
     for part in ("expand", "contract"):
         if not isinstance(getattr(module, part, None), nn.Linear):
             raise Mistake(f"{name} has no nn.Linear self.{part}. The cells that follow load the "
-                          f"package's weights by name, so "
-                          "the first is called expand and the second contract.")
+                          "package's weights by name, so the first is called expand and the second "
+                          "contract.")
         if getattr(module, part).bias is None:
             raise Mistake(f"self.{part} has no bias, and the package's has one, which the cells "
-                          f"that follow load into it: "
-                          "nn.Linear(…) makes it by itself.")
+                          "that follow load into it: nn.Linear(…) makes it by itself.")
 
 
 def steady(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
@@ -252,11 +240,9 @@ def steady(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> No
         return
     if module.training:
         raise Mistake("In training mode two calls on the same x give two results: something is "
-                      "dropped at random, though the "
-                      "dropout that was asked for is 0.")
+                      "dropped at random, though the dropout that was asked for is 0.")
     raise Mistake("In eval mode two calls on the same x give two results: your dropout is on "
-                  "outside training too. "
-                  "Use nn.Dropout, or F.dropout(…, training=self.training).")
+                  "outside training too. Use nn.Dropout, or F.dropout(…, training=self.training).")
 
 
 def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor,
@@ -273,15 +259,13 @@ def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor,
         shortcut = contract(hidden)
         accuse(answer, {
             "There is no GELU between the two Linear layers. Without something that bends, two "
-            "matrices in a row are "
-            "no more than one.": shortcut,
+            "matrices in a row are no more than one.": shortcut,
             "There is a ReLU between the two Linear layers; here it is GELU, which bends smoothly.":
                 contract(F.relu(hidden)),
             "There is a SiLU between the two Linear layers; here it is GELU.":
                 contract(F.silu(hidden)),
             "There is x · sigmoid(1.702 x) between the two Linear layers, a rough stand-in for "
-            "GELU: use F.gelu.":
-                contract(hidden * (1.702 * hidden).sigmoid()),
+            "GELU: use F.gelu.": contract(hidden * (1.702 * hidden).sigmoid()),
             "There is a tanh between the two Linear layers; here it is GELU.":
                 contract(hidden.tanh()),
             "There is a sigmoid between the two Linear layers; here it is GELU.":
@@ -291,11 +275,9 @@ def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor,
             "There is an ELU between the two Linear layers; here it is GELU.":
                 contract(F.elu(hidden)),
             "The GELU comes after the second Linear. It belongs in between, where the numbers are "
-            "d_ff wide.":
-                F.gelu(shortcut),
+            "d_ff wide.": F.gelu(shortcut),
             "There is a second GELU, after the last Linear. What is added to the stream must be "
-            "free to be negative.":
-                F.gelu(right),
+            "free to be negative.": F.gelu(right),
             "There are two GELUs in between, one after the other. One is enough.":
                 contract(F.gelu(F.gelu(hidden))),
             "The GELU comes before the first Linear. It belongs in between.":
@@ -350,7 +332,7 @@ def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: 
                 steady(student, module, x, answer)
                 look(answer, x, module)
                 look_into_future(student, module, x, answer)
-                raise difference(answer, right, f"Each part reads the right thing. Still, "
+                raise difference(answer, right, "Each part reads the right thing. Still, "
                                                 f"{what[0].lower()}{what[1:]}")
         leaves = {"x": x} if x.requires_grad else {}
         if not mode and (leaves or not x.is_floating_point()):
@@ -394,8 +376,7 @@ def parts(name: str, module: nn.Module, names) -> None:
                           f"{', '.join(names)}, each an nn.Module.")
     if getattr(module, "norm1", 1) is getattr(module, "norm2", 2):
         raise Mistake("norm1 and norm2 are one and the same module. What attention and "
-                      "feed-forward need differs: "
-                      "give each a LayerNorm of its own.")
+                      "feed-forward need differs: give each a LayerNorm of its own.")
 
 
 @contextmanager
@@ -427,7 +408,7 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
     for name in PARTS:
         if len(seen[name]) > 1:
             raise Mistake(f"{name} is used {len(seen[name])} times in one pass; each part has its "
-                          f"turn once.")
+                          "turn once.")
     (norm1_in, norm1_out), (attention_in, attention_out), (norm2_in, norm2_out), (feed_in,
                                                                                   feed_out) = (
         seen[name][0] for name in PARTS)
@@ -436,12 +417,10 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
     if same(norm1_in, attention_out) or same(norm1_in, stream):
         if same(attention_in, x):
             raise Mistake("norm1 comes after the attention (post-norm, as in the first "
-                          "Transformer). Here the norm "
-                          "comes before: x + attention(norm1(x)), and the stream itself is never "
-                          "normalised.")
+                          "Transformer). Here the norm comes before: x + attention(norm1(x)), and "
+                          "the stream itself is never normalised.")
         raise Mistake("The norms have changed places: norm2 stands before the attention, norm1 "
-                      "before the "
-                      "feed-forward.")
+                      "before the feed-forward.")
     if not same(norm1_in, x):
         raise Mistake("norm1 should read x, the block's input, as it comes; yours reads something "
                       "else.")
@@ -452,19 +431,15 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
         raise Mistake("The attention should read norm1(x), and yours reads something else.")
     accuse(norm2_in, {
         "The residual connection around the attention is missing: the feed-forward sees only what "
-        "the attention made. "
-        "x = x + attention(norm1(x)).": attention_out,
+        "the attention made. x = x + attention(norm1(x)).": attention_out,
         "Your first residual adds to norm1(x) instead of x: the stream itself is never normalised.":
             norm1_out + attention_out,
         "The feed-forward works beside the attention, both on the block's input. Here it comes "
-        "after: norm2 reads "
-        "x + attention(norm1(x)).": x,
+        "after: norm2 reads x + attention(norm1(x)).": x,
         "norm2 comes after the feed-forward (post-norm). Here the norm comes before: x + "
-        "feed_forward(norm2(x)).":
-            feed_out,
+        "feed_forward(norm2(x)).": feed_out,
         "norm2 comes at the very end (post-norm). Here the norm comes before: x + "
-        "feed_forward(norm2(x)).":
-            stream + feed_out,
+        "feed_forward(norm2(x)).": stream + feed_out,
     } if not same(norm2_in, stream) else {})
     if not same(norm2_in, stream):
         raise Mistake("norm2 should read x + attention(norm1(x)), and yours reads something else.")
@@ -484,7 +459,8 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
         "Your second residual adds to the block's input, and what the attention made is lost.":
             x + feed_out,
         "What the feed-forward makes is thrown away: x = x + feed_forward(norm2(x)).": stream,
-        "The block's input is added twice. Once, around the attention, it is already in the stream.": x + right,
+        "The block's input is added twice. Once, around the attention, it is already in the stream.":
+            x + right,
         "There is a norm on the way out (norm2 once more?). The stream leaves the block as it is.":
             F.layer_norm(right, right.shape[-1:]),
     })
@@ -494,8 +470,7 @@ def never_used(name: str, seen: dict) -> str:
     """What to say of a part that had no turn."""
     if name == "norm2" and len(seen["norm1"]) == 2:
         return ("norm1 is used twice and norm2 never: the feed-forward has a norm of its own, "
-                "norm2, which learns "
-                "another scale.")
+                "norm2, which learns another scale.")
     if name == "norm1" and len(seen["norm2"]) == 2:
         return "norm2 is used twice and norm1 never: the attention has a norm of its own, norm1."
     if name.startswith("norm"):
@@ -513,8 +488,7 @@ def look_into_future(student: Student, module: nn.Module, x: Tensor, answer: Ten
     again = student.ask(module, x=changed).detach()
     if not same(again[:, :-1], answer[:, :-1]):
         raise Mistake("Changing the last position changes your output at earlier ones: the future "
-                      "is visible. "
-                      "Is the causal mask in the attention?")
+                      "is visible. Is the causal mask in the attention?")
 
 
 def check_without_feed_forward(student: Student) -> None:
@@ -530,8 +504,7 @@ def check_without_feed_forward(student: Student) -> None:
         return
     if getattr(block, "norm2", None) is not None:
         raise Mistake("With d_ff = 0 there is no feed-forward, and norm2 is still there, with "
-                      "nothing to normalise "
-                      "for: make it None too.")
+                      "nothing to normalise for: make it None too.")
     weights = shared_weights(student.name, block, TransformerBlock(config))
     x = torch.randn(2, 4, config.d_model)
     answer = student.ask(block, "With d_ff = 0 there is no feed-forward. Skip the second half "
@@ -582,12 +555,10 @@ def look_at_sizes(model: nn.Module, config: GPTConfig) -> None:
     """The parts must have the sizes that the configuration gives."""
     if len(model.blocks) != config.n_layers:
         raise Mistake(f"The configuration asks for n_layers = {config.n_layers} blocks, and there "
-                      f"are "
-                      f"{len(model.blocks)}.")
+                      f"are {len(model.blocks)}.")
     if len({id(block) for block in model.blocks}) < len(model.blocks):
         raise Mistake("All blocks are one and the same module, so they share their weights. Make a "
-                      "new one for each "
-                      "layer.")
+                      "new one for each layer.")
 
 
 def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
@@ -610,23 +581,20 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
     if not same(x, tokens + positions):
         accuse(x, {
             "The positions are missing: without them the model cannot tell `dog bites man` from "
-            "`man bites dog`. "
-            "Add position_embedding to token_embedding.": tokens,
+            "`man bites dog`. Add position_embedding to token_embedding.": tokens,
             "Your positions are looked up with the ids: position_embedding(ids). Look up 0, 1, …, "
-            "T − 1.":
-                tokens + table[ids % len(table)],
+            "T − 1.": tokens + table[ids % len(table)],
             "Your positions are off by one: they start at 1. The first position is 0.":
                 tokens + table.roll(-1, 0)[:ids.shape[1]],
             "Every position gets the embedding of position 0.": tokens + positions[:1],
             "The embeddings are multiplied; add them.": tokens * positions,
         })
         raise Mistake("What enters the first block should be token_embedding(ids) + "
-                      "position_embedding(0 … T − 1), "
-                      "and is something else.")
+                      "position_embedding(0 … T − 1), and is something else.")
     for i in range(1, len(model.blocks)):
         if not same(seen[f"blocks[{i}]"][0][0], seen[f"blocks[{i - 1}]"][0][1]):
             raise Mistake(f"blocks[{i}] should read what blocks[{i - 1}] made, and reads something "
-                          f"else: x = block(x).")
+                          "else: x = block(x).")
     last = seen[f"blocks[{len(model.blocks) - 1}]"][0][1]
     if not same(seen["norm"][0][0], last):
         raise Mistake("The final norm should read what the last block made, and reads something "
@@ -639,14 +607,10 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
     if not same(answer, logits):
         accuse(answer, {
             "Your model returns probabilities. Return the logits: the loss and the sampling apply "
-            "softmax themselves.":
-                logits.softmax(-1),
+            "softmax themselves.": logits.softmax(-1),
             "Your model returns log-probabilities. Return the logits: the loss and the sampling "
-            "apply softmax "
-            "themselves.":
-                logits.log_softmax(-1),
+            "apply softmax themselves.": logits.log_softmax(-1),
             "Your logits are divided by √d_model. That belongs to the scores of attention; here "
-            "the head's output is returned "
-            "as it is.": logits / model.norm.weight.shape[0] ** 0.5,
+            "the head's output is returned as it is.": logits / model.norm.weight.shape[0] ** 0.5,
         })
         raise difference(answer, logits, "Your model should return what the head made, and that")

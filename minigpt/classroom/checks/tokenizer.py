@@ -117,8 +117,7 @@ def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
     """
     if not isinstance(answer, list):
         raise Mistake(f"{name} returns {article(answer)}; it should return a list of bytes, such "
-                      f"as "
-                      f"{longest_match(text, vocab)}.")
+                      f"as {longest_match(text, vocab)}.")
     foreign = [token for token in answer if not isinstance(token, bytes)]
     if foreign:
         hint = ("text[i] of bytes is a number: text[i:i + 1] is bytes"
@@ -129,29 +128,28 @@ def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
     yours = f"Of {text} yours makes {answer}"
     if b"" in answer:
         raise Mistake(f"{yours}, with an empty token b'' in it. A token has at least one byte: try "
-                      f"sizes down to 1.")
+                      "sizes down to 1.")
     unknown = [token for token in answer if token not in vocab]
     if unknown:
         raise Mistake(f"{yours}, and {unknown[0]} is not in the vocabulary. Take a piece only if "
-                      f"it is in `vocab`.")
+                      "it is in `vocab`.")
     spelled = b"".join(answer)
     if spelled == text:
         return
     if len(spelled) < len(text) and text.startswith(spelled):
-        raise Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. "
-                      "Does the loop go on until start == len(text)?")
+        raise Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. Does the "
+                      "loop go on until start == len(text)?")
     if len(spelled) < len(text) and text.strip().replace(b" ", b"") == spelled.strip().replace(b" ",
                                                                                                b"") != text.replace(b" ", b""):
         raise Mistake(f"{yours}: joined together they no longer spell the text, what stood at its "
-                      f"ends is gone. A space or a line "
-                      "end is a byte like any other: strip nothing.")
+                      "ends is gone. A space or a line end is a byte like any other: strip "
+                      "nothing.")
     if spelled.replace(b" ", b"") == text.replace(b" ", b""):
-        raise Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. "
-                      "A space is a byte like any other.")
+        raise Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. A "
+                      "space is a byte like any other.")
     if len(spelled) > len(text):
         raise Mistake(f"{yours}: joined together that is {len(spelled)} bytes, and the text has "
-                      f"{len(text)}. "
-                      "After a token, go on behind it: start += len(token).")
+                      f"{len(text)}. After a token, go on behind it: start += len(token).")
     raise Mistake(f"{yours}: joined together they spell {spelled}, and the text is lost.")
 
 
@@ -164,31 +162,26 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
     yours = f"Of {text} yours makes {answer}"
     reason = explanation(tries, {
         f": single bytes, the shortest match, though {right[place]} is in the vocabulary. Try the "
-        f"longest piece first.":
-            shortest_match,
+        "longest piece first.": shortest_match,
         f" and misses {right[place]}. You let a token grow a byte at a time and stop at the first "
-        f"piece that is not in "
-        "the vocabulary, but a longer one may be in it again. Try the sizes from long to short.":
-            grown_match,
+        "piece that is not in the vocabulary, but a longer one may be in it again. Try the sizes "
+        "from long to short.": grown_match,
         f", which is the longest match from the right. Start at the left: {right}.":
             match_from_the_end,
         ": it cuts out the longest token wherever it stands in the text. Greedy looks at one place "
-        "at a time, from "
-        f"left to right: {right}.": longest_anywhere,
+        f"at a time, from left to right: {right}.": longest_anywhere,
     })
     if reason:
         return Mistake(yours + reason)
     if all(len(one.answer) == fewest_tokens(*one.inputs) for one in tries
            if len(one.inputs[0]) < 100):
         return Mistake(f"{yours}, the fewest tokens possible. Clever, but greedy never looks "
-                       f"ahead: "
-                       f"at each place it takes the longest token, {right}.")
+                       f"ahead: at each place it takes the longest token, {right}.")
     limit = max(len(token) for one in tries for token in one.answer)
     if limit < max(len(token) for one in tries for token in one.right):
         return Mistake(f"{yours}, where {right[place]} is longer than {answer[place]} and fits "
-                       f"too. Your longest piece "
-                       f"ever has length {limit}: do you start from the longest token in the "
-                       f"vocabulary?")
+                       f"too. Your longest piece ever has length {limit}: do you start from the "
+                       "longest token in the vocabulary?")
     return Mistake(f"{yours}. At token {place} you take {answer[place]} where the longest that "
                    f"fits is {right[place]}.")
 
@@ -209,10 +202,10 @@ def check_pair_counts(student: Student) -> None:
         answer = student(ids=ids)
         if not isinstance(answer, dict):
             raise Mistake(f"{student.name} returns {article(answer)}; it should return a dict: "
-                          f"pair -> how often.")
+                          "pair -> how often.")
         if not all(isinstance(key, tuple) and len(key) == 2 for key in answer):
             raise Mistake(f"Of {ids} yours makes {shown(answer)}: the keys should be pairs, such "
-                          f"as (1, 2).")
+                          "as (1, 2).")
         counts = {pair: count for pair, count in answer.items() if count}
         tries.append(Try((ids,), counts, dict(Counter(zip(ids, ids[1:], strict=False)))))
     if any(one.wrong for one in tries):
@@ -225,8 +218,7 @@ def pair_counts_mistake(tries: list[Try]) -> Mistake:
     yours = f"Of {ids} yours makes {shown(answer)}"
     reason = explanation(tries, {
         "the last id counts as a neighbour of the first. A text is no ring: stop one before the "
-        "end.":
-            lambda ids: Counter(zip(ids, ids[1:] + ids[:1], strict=True)),
+        "end.": lambda ids: Counter(zip(ids, ids[1:] + ids[:1], strict=True)),
         "it steps over two ids at a time and sees only every second pair. Neighbours overlap.":
             lambda ids: Counter(zip(ids[::2], ids[1::2], strict=False)),
         "(1, 2) and (2, 1) are counted together. Which id comes first matters.":
@@ -420,19 +412,16 @@ def merge_mistake(tries: list[Try]) -> Mistake:
             merge_leaving_the_second,
         f"{pair[::-1]} is another pair. Merge the two only in their order.": merge_either_order,
         f"{pair[0]} and {pair[1]} are replaced where they stand alone. Merge them only side by "
-        f"side.":
-            merge_single_ids,
+        "side.": merge_single_ids,
         "the last id is lost. It has no right neighbour, and has to be copied all the same.":
             merge_without_the_last,
         "the new id is put in, and the pair was not taken out.": merge_and_keep,
         "you work on the ids as one text of digits, in which 11, 2 holds a 1, 2 too. Compare "
-        "numbers with numbers.":
-            merge_digits,
+        "numbers with numbers.": merge_digits,
         "what you have merged is looked at again. Each id of the input is looked at once, from "
         "left to right.": merge_again,
         "the pair's two ids are swapped for the new one even if something stands between them. "
-        "Merge neighbours only.":
-            merge_apart,
+        "Merge neighbours only.": merge_apart,
     })
     if reason:
         return Mistake(f"{yours}: {reason} Right is {right}.")
@@ -492,8 +481,7 @@ def ask_for_text(student: Student, hint: str, vocab: tuple[bytes, ...], spelled:
         where = "in the middle of an é" if spelled == BROKEN[0] else f"with {spelled}"
         if answer == spelled.decode(errors="ignore") or spelled == BROKEN[0]:
             raise Mistake(f"The ids end {where}: what is no character should show as �, {right!r}, "
-                          f"and yours gives "
-                          f"{answer!r}. Decode with errors=\"replace\".")
+                          f"and yours gives {answer!r}. Decode with errors=\"replace\".")
     raise decode_mistake(student.name, answer, right, ids, vocab)
 
 
@@ -509,28 +497,22 @@ def decode_mistake(name: str, answer, text: str, ids: list[int],
     yours = f"{text!r} comes back as {answer!r}"
     reasons = {
         "the byte-order mark is lost. It is a character like any other: \"utf-8\", not "
-        "\"utf-8-sig\".":
-            joined.decode("utf-8-sig", errors="replace"),
+        "\"utf-8-sig\".": joined.decode("utf-8-sig", errors="replace"),
         "each byte was taken for a character. Bytes become characters through UTF-8: join, then "
-        "decode.":
-            joined.decode("latin-1"),
+        "decode.": joined.decode("latin-1"),
         "each token was decoded alone, and half a character is none. Join all bytes first, then "
-        "decode once.":
-            "".join(token.decode(errors="replace") for token in tokens),
+        "decode once.": "".join(token.decode(errors="replace") for token in tokens),
         "bytes that are no character by themselves were thrown away. Join all bytes first, then "
-        "decode once.":
-            "".join(token.decode(errors="ignore") for token in tokens),
+        "decode once.": "".join(token.decode(errors="ignore") for token in tokens),
         "str() of bytes shows how Python writes them. Use bytes.decode.": str(joined),
         "each token is written as Python writes bytes. Join the bytes, then decode.":
             "".join(map(str, tokens)),
         "spaces have come between the tokens. The tokens carry their own: join with b\"\".":
             b" ".join(tokens).decode(errors="replace"),
         "the ids themselves were taken for characters. An id is a place in vocab: its bytes are "
-        "vocab[i].":
-            "".join(map(chr, ids)) if max(ids, default=0) < 0xD800 else None,
+        "vocab[i].": "".join(map(chr, ids)) if max(ids, default=0) < 0xD800 else None,
         "the ids themselves were taken for bytes. An id is a place in vocab: its bytes are "
-        "vocab[i].":
-            bytes(ids).decode(errors="replace") if max(ids, default=0) < 256 else None,
+        "vocab[i].": bytes(ids).decode(errors="replace") if max(ids, default=0) < 256 else None,
         "the tokens come in reverse order.": b"".join(tokens[::-1]).decode(errors="replace"),
         "the first token is lost.": b"".join(tokens[1:]).decode(errors="replace"),
         "the last token is lost.": b"".join(tokens[:-1]).decode(errors="replace"),
