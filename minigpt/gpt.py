@@ -150,7 +150,8 @@ class GPT:
             from minigpt.smollm2 import SmolLM2  # it is made of what stands here
             return SmolLM2.read(bfloat16)
         if bfloat16:
-            raise ValueError("bfloat16 must be False for the model that ships, which is small, not True")
+            raise ValueError("bfloat16 must be False for the model that ships, which is small, not "
+                             "True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
 
     # ---- training --------------------------------------------------------------------------------

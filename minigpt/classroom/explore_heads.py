@@ -128,7 +128,8 @@ def queries_and_keys(gpt: GPT, ids: list[int]) -> tuple[Tensor, Tensor]:
         for hook in hooks:
             hook.remove()
     H, d_head = model.config.n_heads, model.config.d_model // model.config.n_heads
-    heads = torch.cat(seen).unflatten(-1, (-1, d_head)).transpose(1, 2)  # (layers, H + 2 G, T, d_head)
+    heads = torch.cat(seen).unflatten(-1, (-1, d_head))         # (n_layers, T, H + 2 G, d_head)
+    heads = heads.transpose(1, 2)
     G = (heads.shape[1] - H) // 2         # heads of keys: H, or fewer where several share theirs
     q, k = heads[:, :H], heads[:, H:H + G]
     if model.rotation is not None:        # rotary positions turn queries and keys after this matrix

@@ -88,13 +88,13 @@ def size_explorer() -> Explorer:
                 "step on this machine</p>", sizes_picture(config)]
 
     widths = (32, 64, 128, 192, 256, 384, 512, 768)
-    return Explorer(draw, {"vocab_size": option_slider("vocabulary", 1024,
-                                                       (256, 512, 1024, 2048, 4096, 8192, 50257)),
+    vocabularies = (256, 512, 1024, 2048, 4096, 8192, 50257)
+    contexts = (16, 32, 64, 128, 256, 512, 1024)
+    return Explorer(draw, {"vocab_size": option_slider("vocabulary", 1024, vocabularies),
                            "d_model": option_slider("d_model", 192, widths),
                            "n_layers": slider("layers", 2, 1, 12),
                            "d_ff": slider("d_ff, in d_model", 4, 0, 8),
-                           "context_length": option_slider("context", 64,
-                                                           (16, 32, 64, 128, 256, 512, 1024))},
+                           "context_length": option_slider("context", 64, contexts)},
                     wait=0.1, still=sizes_picture(GPTConfig(1024, 64, 192, 4, 2, 768)))
 
 

@@ -58,7 +58,7 @@ def readings(text: str) -> list[float]:
         raise ValueError(HELP)
     for sign, meaning in SIGNS.items():
         text = text.replace(sign, meaning)
-    text = re.sub(r"(?<=\d)[\s'’_](?=\d{3}(?!\d))", "", text)                    # 10 000 and 10'000
+    text = re.sub(r"(?<=\d)[\s'’_](?=\d{3}(?!\d))", "", text)         # 10 000 and 10'000
     pieces = re.split(rf"((?<![\w.,])(?:{NUMERAL}))", text)            # words and numerals, in turn
     choices = [_numerals(piece) if i % 2 else [piece] for i, piece in enumerate(pieces)]
     found = [_evaluate("".join(choice)) for choice in product(*choices)]
@@ -86,29 +86,19 @@ def _numerals(written: str) -> list[str]:
 def _evaluate(expression: str) -> float | None:
     """Its value if it is arithmetic and finite, else None."""
     names = "|".join(sorted(FUNCTIONS, key=len, reverse=True))
-    expression = re.sub(
-        rf"\b({names})\s*([\d.]+(?:[eE][+-]?\d+)?)", r"\1(\2)", expression
-    )  # ln 256
+    bare = rf"\b({names})\s*([\d.]+(?:[eE][+-]?\d+)?)"         # ln 256
+    expression = re.sub(bare, r"\1(\2)", expression)
     try:
         value = _value(ast.parse(expression.strip(), mode="eval").body)
-    except (
-        SyntaxError,
-        ValueError,
-        ArithmeticError,
-        TypeError,
-        KeyError,
-        RecursionError,
-        MemoryError,
-    ):
+    except (SyntaxError, ValueError, ArithmeticError, TypeError, KeyError, RecursionError,
+            MemoryError):
         return None
     return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def _value(node: ast.expr) -> float:
     match node:
-        case ast.Constant(value=int() | float() as number) if (
-            number is not True and number is not False
-        ):
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return float(number)
         case ast.Name(id=name):
             return CONSTANTS[name]

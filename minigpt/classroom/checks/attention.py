@@ -56,8 +56,8 @@ def look_at_average(answer: Tensor, x: Tensor, sums: Tensor, counts: Tensor) -> 
         "0 to i alone.": x.mean(0).expand_as(x),
         f"You divide every row by T = {T}. Row i adds up i + 1 rows, so divide it by i + 1.":
             sums / T,
-        "Your rows leave out the present: row i is the mean of the rows before it. The slice x[:i] "
-        "ends before row i, x[:i + 1] has it.": before,
+        "Your rows leave out the present: row i is the mean of the rows before it. The slice "
+        "x[:i] ends before row i, x[:i + 1] has it.": before,
         "Your rows average the future: row i should use rows 0 to i, and yours uses i to the last.":
             x.flip(0).cumsum(0).flip(0) / counts.flip(0),
         "You average over the channels of each position. Average over positions: the mean over "
@@ -92,7 +92,9 @@ def check_causal_mask(student: Student) -> None:
     """Checks `fn(T) -> (T, T) bool tensor`, True where position i (the row) may look at position j
     (the column).
     """
-    for T in (3, *random.sample(range(4, 10), 3), 2, 1, one_of(*range(17, 40)), 260, 3):  # 260 needs 9 bits
+    needs_9_bits = 260
+    small = random.sample(range(4, 10), 3)
+    for T in (3, *small, 2, 1, one_of(*range(17, 40)), needs_9_bits, 3):
         answer, right = student(T=T), torch.ones(T, T).tril() > 0
         if isinstance(answer, Tensor) and answer.dtype != torch.bool:
             raise mask_of_numbers(answer)
@@ -100,17 +102,17 @@ def check_causal_mask(student: Student) -> None:
         accuse(answer, {
             "Your mask is the wrong way round: it is True for the future and False for the past. "
             "Here True means `may look`.": ~right,
-            "Your mask hides the present too: the diagonal must stay visible, since a position may "
-            "look at itself.": right.tril(-1),
-            "Your mask shows the future and hides the past: position 0 sees all, the last position "
-            "only itself. Row i is who looks, column j what is looked at, so take the lower "
-            "triangle.": right.T,
+            "Your mask hides the present too: the diagonal must stay visible, since a position "
+            "may look at itself.": right.tril(-1),
+            "Your mask shows the future and hides the past: position 0 sees all, the last "
+            "position only itself. Row i is who looks, column j what is looked at, so take the "
+            "lower triangle.": right.T,
             "Your mask hides only the diagonal: a position may look at itself, and not at what "
             "comes after it.": ~torch.eye(T, dtype=torch.bool),
             "Your mask hides nothing: everything is True, and each position sees the future.":
                 torch.ones_like(right),
-            "Your mask hides everything: all is False, and softmax would have nothing to share out.":
-                torch.zeros_like(right),
+            "Your mask hides everything: all is False, and softmax would have nothing to share "
+            "out.": torch.zeros_like(right),
             "Your mask lets each position look one place into the future. Shift the triangle by "
             "one: the diagonal is the last that is visible.": torch.ones_like(right).tril(1),
             "Your mask shows each position nothing but itself: the past should be visible too.":
@@ -177,11 +179,11 @@ def check_split_heads(student: Student) -> None:
                 "Your shape is right, and positions have become channels: you reshaped to (B, "
                 "n_heads, d_head, T). Reshape to (B, T, n_heads, d_head) first, then transpose.":
                     x.reshape(B, n_heads, size, T).transpose(2, 3),
-                "Your heads are right and have changed batches: B and n_heads are both axes of the "
-                "same size here, and you swapped them.":
+                "Your heads are right and have changed batches: B and n_heads are both axes of "
+                "the same size here, and you swapped them.":
                     right.transpose(0, 1) if B == n_heads else right + 1,
-                "Every head of yours has the same channels, the first. Move on by d_head from head "
-                "to head.": right[:, :1].expand_as(right),
+                "Every head of yours has the same channels, the first. Move on by d_head from "
+                "head to head.": right[:, :1].expand_as(right),
                 "You swapped positions and channels before the split, and so split up something "
                 "else: reshape first, then transpose.":
                     x.transpose(1, 2).reshape(B, n_heads, T, size),
@@ -191,7 +193,8 @@ def check_split_heads(student: Student) -> None:
 
 # ---------------------------------------------------------------------------------- check_attention
 
-@check("attention: rows sum to 1, the future is invisible, equal to torch's own on 24 random inputs")
+@check("attention: rows sum to 1, the future is invisible, equal to torch's own on 24 random "
+       "inputs")
 def check_attention(student: Student) -> None:
     """Checks `fn(q, k, v, mask) -> (out, weights)`.
 
@@ -289,7 +292,8 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
     if not same(rows, torch.ones_like(rows)):
         look_at_rounding(weights, right, "Each of your weights")
         row = int((rows - 1).abs().amax((0, 1)).argmax())
-        bad = f"Rows of your weights don't sum to 1 (row {row} sums to {rows[..., row].flatten()[0]:.2f})."
+        total = rows[..., row].flatten()[0]
+        bad = f"Rows of your weights don't sum to 1 (row {row} sums to {total:.2f})."
         after = scaled.softmax(-1).masked_fill(~mask, 0.0)
         raise Mistake(f"{bad} You mask after the softmax, which throws away what the hidden keys "
                       "had got. Mask the scores before the softmax, so that it shares out 1 among "
@@ -311,8 +315,8 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         "the softmax.": scaled.softmax(-1),
         "Hidden scores are set to 0, and a score of 0 still gets a share: exp(0) is 1. Only -inf "
         "gets nothing.": scaled.masked_fill(~mask, 0.0).softmax(-1),
-        "The mask is added to the scores as 0 and 1, which hides nothing. Set the hidden scores to "
-        "-inf.": (scaled + mask).softmax(-1),
+        "The mask is added to the scores as 0 and 1, which hides nothing. Set the hidden scores "
+        "to -inf.": (scaled + mask).softmax(-1),
         "You use a causal mask of your own. Use the `mask` that you were given: it need not be "
         "causal.": right_weights(q, k, torch.ones_like(mask).tril()),
         "Your mask works, and it is the transposed one: rows are queries, columns are keys.":
@@ -326,8 +330,9 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
         f"Your weights are too sharp: at d = {d} the largest of the last row is "
         f"{float(weights[..., -1, :].max()):.2f} where {float(right[..., -1, :].max()):.2f} is "
         "right. Did you divide the scores by √d?": right_weights(q, k, mask, d ** 0.5),
-        f"Your weights are too even: you divide by d = {d} where √d = {d ** 0.5:.1f} is right. The "
-        "standard deviation of a sum of d products is √d.": right_weights(q, k, mask, d ** -0.5),
+        f"Your weights are too even: you divide by d = {d} where √d = {d ** 0.5:.1f} is right. "
+        "The standard deviation of a sum of d products is √d.":
+            right_weights(q, k, mask, d ** -0.5),
         "You multiply the scores by √d instead of dividing.": right_weights(q, k, mask, d),
         f"You divide by √T = √{T}, the number of positions. What makes scores large is the number "
         f"of products in each, d = {d}.": right_weights(q, k, mask, (d / T) ** 0.5),
@@ -432,8 +437,8 @@ def check_multi_head(student: Student) -> None:
         answer = tensor(made, "Your output", (B, T, C), "(B, T, C)")
         with torch.no_grad():
             look_at_multi_head(answer, x, qkv, projection, n_heads)
-        learned = {"qkv.weight": qkv.weight, "projection.weight":
-            projection.weight, "projection.bias": projection.bias}
+        learned = {"qkv.weight": qkv.weight, "projection.weight": projection.weight,
+                   "projection.bias": projection.bias}
         if x.requires_grad:
             look_at_gradients("Your output", made, right_multi_head(x, qkv, projection, n_heads),
                               {"x": student.given["x"]} | learned, {"x": x} | learned)
@@ -442,8 +447,8 @@ def check_multi_head(student: Student) -> None:
 def right_multi_head(x: Tensor, qkv: nn.Linear, projection: nn.Linear, n_heads: int) -> Tensor:
     """The truth: torch's own attention between the two layers."""
     q, k, v = (part.unflatten(-1, (n_heads, -1)).transpose(1, 2) for part in qkv(x).chunk(3, -1))
-    return projection(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1,
-                                                                                        2).flatten(2))
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)     # (B, H, T, d_head)
+    return projection(mixed.transpose(1, 2).flatten(2))
 
 
 def look_at_multi_head(answer: Tensor, x: Tensor, qkv: nn.Linear, projection: nn.Linear,
@@ -462,8 +467,8 @@ def look_at_multi_head(answer: Tensor, x: Tensor, qkv: nn.Linear, projection: nn
         return
     B, T, C = x.shape
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    one_head = F.scaled_dot_product_attention(*(part[:, None] for part in qkv(x).chunk(3, -1)),
-                                              is_causal=True)
+    whole = (part[:, None] for part in qkv(x).chunk(3, -1))     # three of (B, 1, T, C)
+    one_head = F.scaled_dot_product_attention(*whole, is_causal=True)
     by_head = heads(qkv(x)).chunk(3, -1)                 # (H, 3, d_head) in place of (3, H, d_head)
     straight = [part.reshape(B, n_heads, T, -1) for part in qkv(x).chunk(3, -1)]
     accuse(answer, {
@@ -486,8 +491,8 @@ def look_at_multi_head(answer: Tensor, x: Tensor, qkv: nn.Linear, projection: nn
         "first: `chunk(3, -1)`.":
             projection(merged(F.scaled_dot_product_attention(*by_head, is_causal=True))),
         "The scores are divided by √d_model. A score is a sum over one head: divide by √d_head.":
-            projection(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True,
-                                                             scale=C ** -0.5))),
+            projection(merged(
+                F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=C ** -0.5))),
         "The scores are not divided by √d_head.":
             projection(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0))),
         "x has been added to your output. The residual connection belongs to the block, not here.":

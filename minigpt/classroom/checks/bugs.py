@@ -16,14 +16,19 @@ from minigpt import GPT, GPTConfig, GPTModel, Tokenizer
 from minigpt.arguments import shown
 from minigpt.classroom.checks import guards
 from minigpt.classroom.checks.cases import laid_out, one_of
-from minigpt.classroom.checks.framework import Mistake, Student, article, check, one_number, same, shake
+from minigpt.classroom.checks.framework import (
+    Mistake,
+    Student,
+    article,
+    check,
+    one_number,
+    same,
+    shake,
+)
 
-TEXTS = ("cat", "", "naïve café", "Größe", "你好", "🙂 and 🐍", "two  spaces\n", "\x00", " spaces at "
-                                                                                     "both ends ",
-                                                                                     "\t", "\n",
-         "\ufeffa mark at the start", "line\r\nends\rof three\nkinds", "cafe\u0301 in two "
-                                                                       "characters", "ﬁ and ①",
-                                                                       "İSTANBUL ẞ",
+TEXTS = ("cat", "", "naïve café", "Größe", "你好", "🙂 and 🐍", "two  spaces\n", "\x00",
+         " spaces at both ends ", "\t", "\n", "\ufeffa mark at the start",
+         "line\r\nends\rof three\nkinds", "cafe\u0301 in two characters", "ﬁ and ①", "İSTANBUL ẞ",
          "👩\u200d👧", "\ue000\U0010fffd", "Ωmega \u2126", "a" * 300)
 
 
@@ -33,14 +38,17 @@ def check_byte_encode(student: Student) -> None:
     for text in [*TEXTS, *("".join(random.choices("aAé🙂 \r\nß\ufeff́", k=12)) for _ in range(4))]:
         answer = student("Which texts have characters that the vocabulary lacks? Bytes have no "
                          "such gap.", text=text)
-        if not isinstance(answer,
-                          list) or not all(isinstance(i, (int, numpy.integer))
-                                           and type(i) is not bool for i in answer):
-            held = next((article(i) for i in answer if not isinstance(i, int)),
-                        None) if isinstance(answer, list) else None
+        if not isinstance(answer, list) or not all(map(whole_number, answer)):
+            parts = answer if isinstance(answer, list) else []
+            held = next((article(part) for part in parts if not isinstance(part, int)), None)
             raise Mistake("Your result should be a list of whole numbers; what comes is "
                           f"{article(answer)}{f' that holds {held}' if held else ''}.")
         look_at_bytes(list(answer), text)
+
+
+def whole_number(value) -> bool:
+    """Whether it is one, Python's or NumPy's. True and False are none."""
+    return isinstance(value, (int, numpy.integer)) and type(value) is not bool
 
 
 def look_at_bytes(answer: list[int], text: str) -> None:
@@ -72,7 +80,8 @@ def look_at_bytes(answer: list[int], text: str) -> None:
     if len(answer) < len(right):
         raise Mistake(f"For {shown(text)} you return {len(answer)} ids, and its UTF-8 bytes are "
                       f"{len(right)}: something is lost, and no decoder can bring it back.")
-    raise Mistake(f"For {shown(text)} you return {answer[:8]}, and its UTF-8 bytes are {right[:8]}.")
+    raise Mistake(f"For {shown(text)} you return {answer[:8]}, and its UTF-8 bytes are "
+                  f"{right[:8]}.")
 
 
 class Descent:
@@ -124,9 +133,8 @@ def check_training_step(student: Student) -> None:
         right = copy.deepcopy(mine)
         rate, momentum = random.uniform(0.2, 0.6), one_of(0.0, 0.9)
         optimizers = [Descent(model.parameters(), rate, momentum) for model in (mine, right)]
-        shape = (2, mine.config.context_length) if trial % 2 == 0 else (one_of(1, 5),
-                                                                        random.randint(1,
-                                                                                       mine.config.context_length))
+        longest = mine.config.context_length
+        shape = (2, longest) if trial % 2 == 0 else (one_of(1, 5), random.randint(1, longest))
         start = [p.detach().clone() for p in mine.parameters()]
         before = guards.Snapshot(mine)
         for step in range(1, 4):
@@ -179,7 +187,8 @@ def name_the_step(step, start, weights, mine, optimizer, gradients) -> None:
         if all(map(same, weights, start)):
             raise Mistake("After your step no weight has changed: `optimizer.step()` was not "
                           "called.")
-        how = "more than once in a step" if optimizer.steps > step else "not called: the weights move by another way"
+        how = ("more than once in a step" if optimizer.steps > step
+               else "not called: the weights move by another way")
         raise Mistake(f"`optimizer.step()` is {how}. It belongs to a step once, and knows the rate "
                       "and what else there is.")
     if all(map(same, weights, start)):

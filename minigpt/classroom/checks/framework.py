@@ -33,8 +33,8 @@ from minigpt.arguments import shown
 from minigpt.classroom.checks import guards
 from minigpt.classroom.checks.passed import note
 
-TIME_LIMIT = 3.0  # seconds of computing for one check; right answers need 0.5, an endless loop needs a limit
-TOLERANCE = 1e-4                 # how far apart two float32 computations of the same numbers may be
+TIME_LIMIT = 3.0    # seconds of computing for one check: a right answer needs 0.5
+TOLERANCE = 1e-4    # how far apart two float32 computations of the same numbers may be
 
 
 class Mistake(AssertionError):
@@ -83,15 +83,15 @@ def explained(student: "Student"):
     try:
         yield
     except Mistake as mistake:
-        raise Mistake(student.with_the_rest(str(student.forgetful()
-                                                or mistake))) from mistake.__cause__
+        sentence = str(student.forgetful() or mistake)
+        raise Mistake(student.with_the_rest(sentence)) from mistake.__cause__
     except TookTooLong:
         raise Mistake(f"{student.name} needs too long: the check's time was up before it had seen "
                       "enough answers.") from None
     except Exception as error:
-        raise Mistake(student.with_the_rest(f"{student.check} can't make sense of what "
-                                            f"{student.name} gives back ({type(error).__name__}: "
-                                            f"{first_line(error)})")) from error
+        sentence = (f"{student.check} can't make sense of what {student.name} gives back "
+                    f"({type(error).__name__}: {first_line(error)})")
+        raise Mistake(student.with_the_rest(sentence)) from error
 
 
 class Student:
@@ -132,9 +132,8 @@ class Student:
         if tensors and self._may_ask_twice(function, inputs) and random.random() < 0.3:
             with guards.other_numbers(tensors):
                 self._call(function, hint, changes)
-        before = {key:
-            copy.deepcopy(value) if value is not self.given[key] else value for key,
-            value in inputs.items()}
+        before = {key: value if value is self.given[key] else copy.deepcopy(value)
+                  for key, value in inputs.items()}
         result = self._call(function, hint, changes)
         self.last = Asked(function, before, copied(result))
         if self.answers.handed_out_again(result):
@@ -147,8 +146,8 @@ class Student:
         """Not where a model is asked, or handed over: it writes down what it is shown, or draws its
         dropout.
         """
-        return self.repeatable and not any(isinstance(value, nn.Module)
-                                           for value in (function, *inputs.values()))
+        models = [value for value in (function, *inputs.values()) if isinstance(value, nn.Module)]
+        return self.repeatable and not models
 
     def _call(self, function, hint: str, changes):
         with self.seeds.around() as set_a_seed, guards.switches_put_back() as turned:
@@ -201,7 +200,8 @@ class Student:
         if not self.given or "is not written yet" in message:
             return message
         for name, value in numbers_from_elsewhere(self.answer).items():
-            message += f" It reads `{name}`, which is {value} in another cell: take sizes from the inputs."
+            message += (f" It reads `{name}`, which is {value} in another cell: take sizes from "
+                        "the inputs.")
         return f"{message} For the same inputs again: {self.check}(…, seed={self.seed})."
 
     def own_work(self) -> None:
@@ -211,7 +211,7 @@ class Student:
         for name in names_read(self.answer):
             other = getattr(self.answer, "__globals__", {}).get(name)
             if (name.startswith("my_") and other is not self.answer
-                and isinstance(other, FunctionType)
+                    and isinstance(other, FunctionType)
                     and parameters(other) == parameters(self.answer)):
                 raise Mistake(f"{self.name} only hands its inputs on to {name}, which you have "
                               "written before. That is right, and teaches nothing new: write this "
@@ -254,9 +254,10 @@ def ask(function, name: str, hint: str, changes, inputs: dict):
         raise Mistake(f"{name} changes its input {changed[0]} in place, so whoever called it loses "
                       "the original. Work on a copy, or use operations that make a new one.")
     for key, value in before.items():
-        if isinstance(value, guards.Snapshot) and (harm := value.harm(watched[key], f"Your "
-                                                                                    f"{names_of_module(key, name)}")):
-            raise Mistake(harm)
+        if isinstance(value, guards.Snapshot):
+            harm = value.harm(watched[key], f"Your {names_of_module(key, name)}")
+            if harm:
+                raise Mistake(harm)
     return result
 
 
@@ -296,7 +297,8 @@ def suggestion(error: Exception) -> str:
     """The name that is most like one that does not exist, as Python itself suggests it."""
     import traceback
     last = "".join(traceback.TracebackException.from_exception(error).format_exception_only())
-    return f": do you mean {last.rpartition('Did you mean: ')[2].strip().rstrip('?')}" if "Did you mean" in last else ""
+    _, found, likely = last.rpartition("Did you mean: ")
+    return f": do you mean {likely.strip().rstrip('?')}" if found else ""
 
 
 class TookTooLong(BaseException):
@@ -312,15 +314,16 @@ def time_limit():
 
     Again and again, since a bare `except:` in the student's loop catches it.
     """
-    thread, lock, finished, start = threading.get_ident(), threading.Lock(), threading.Event(), time.process_time()
+    thread, start = threading.get_ident(), time.process_time()
+    lock, finished = threading.Lock(), threading.Event()
 
     def watch():
         pause = 0.1
         while not finished.wait(pause):
             with lock:
                 if time.process_time() - start > TIME_LIMIT and not finished.is_set():
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread),
-                                                               ctypes.py_object(TookTooLong))
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(thread), ctypes.py_object(TookTooLong))
                     pause = 1.0
 
     threading.Thread(target=watch, daemon=True).start()
@@ -373,9 +376,8 @@ def numbers_from_elsewhere(answer) -> dict[str, int]:
     """The whole numbers that an answer reads from the notebook: sizes of another cell, that happen
     to have its names.
     """
-    found = {name:
-        function.__globals__.get(name) for function in functions_of(answer)
-        for name in names_read(answer)}
+    found = {name: function.__globals__.get(name)
+             for function in functions_of(answer) for name in names_read(answer)}
     return {name: value for name, value in sorted(found.items()) if type(value) is int}
 
 
@@ -420,10 +422,11 @@ def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "fl
         raise Mistake(f"{what} {has} shape {tuple(value.shape)}; right is {axes} = {shape} here."
                       + (" The sizes are right and their order is not: which two axes are swapped?"
                          if same_numbers else ""))
-    right_kind = value.is_floating_point() if dtype == "float" else value.dtype == getattr(torch,
-                                                                                           dtype)
+    if dtype == "float":
+        wanted, right_kind = "floating-point numbers", value.is_floating_point()
+    else:
+        wanted, right_kind = f"torch.{dtype}", value.dtype == getattr(torch, dtype)
     if not right_kind:
-        wanted = "floating-point numbers" if dtype == "float" else f"torch.{dtype}"
         raise Mistake(f"{what} {holds} {value.dtype}, where {wanted} should be.")
     return value.detach().clone()
 
@@ -436,8 +439,8 @@ def plural(what: str) -> bool:
 def pair(value, name: str, what: str) -> tuple:
     """The two results of a function that returns two."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        got = f"{len(value)} things" if isinstance(value,
-                                                   (tuple, list)) else f"one {type(value).__name__}"
+        got = (f"{len(value)} things" if isinstance(value, (tuple, list))
+               else f"one {type(value).__name__}")
         raise Mistake(f"{name} returns {got}; it should return two: `return {what}`.")
     return tuple(value)
 
@@ -446,11 +449,11 @@ def one_number(value) -> float | None:
     """A number of Python's, NumPy's or torch's as a float; None for what is not one number."""
     if isinstance(value, (bool, str)):
         return None
-    if isinstance(value, (int, float, numpy.number)) or isinstance(value,
-                                                                   (Tensor,
-                                                                    numpy.ndarray)) and value.ndim == 0:
-        return float(value.detach() if isinstance(value, Tensor) else value)
-    return None
+    if isinstance(value, (Tensor, numpy.ndarray)) and value.ndim > 0:
+        return None
+    if isinstance(value, Tensor):
+        return float(value.detach())
+    return float(value) if isinstance(value, (int, float, numpy.number, numpy.ndarray)) else None
 
 
 def shake(module: nn.Module) -> None:
@@ -462,9 +465,8 @@ def shake(module: nn.Module) -> None:
 
 def same(answer: Tensor, right: Tensor, tolerance: float = TOLERANCE) -> bool:
     """Equal up to rounding, with NaN equal to nothing."""
-    return answer.shape == right.shape and torch.allclose(answer.double(), right.double(),
-                                                          rtol=tolerance,
-                                                          atol=tolerance)
+    return answer.shape == right.shape and torch.allclose(
+        answer.double(), right.double(), rtol=tolerance, atol=tolerance)
 
 
 def equal(one, other) -> bool:
@@ -472,9 +474,8 @@ def equal(one, other) -> bool:
     compared is.
     """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.allclose(one.double(), other.double(),
-                                                           rtol=TOLERANCE, atol=TOLERANCE,
-                                                           equal_nan=True)
+        return one.shape == other.shape and torch.allclose(
+            one.double(), other.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
         return len(one) == len(other) and all(map(equal, one, other))
     if type(one) is type(other) and isinstance(one, (str, bytes, int, dict)):
@@ -514,9 +515,8 @@ def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
     """
     look_at_rounding(answer, right, what)
     gap = (answer.double() - right.double()).abs().nan_to_num(nan=float("inf"))
-    place = [int(index)
-             for index in numpy.unravel_index(int(gap.argmax()),
-                                              tuple(gap.shape))] if gap.dim() else []
+    largest = numpy.unravel_index(int(gap.argmax()), tuple(gap.shape))   # () for a single number
+    place = [int(index) for index in largest]
     at = f" at {place}" if place else ""
     return Mistake(f"{what} is not right: the largest difference is{at}, where yours is "
                    f"{float(answer[tuple(place)]):.4g} and {float(right[tuple(place)]):.4g} is "
@@ -524,8 +524,7 @@ def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
 
 
 def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, Tensor],
-                      truth: dict[str, Tensor],
-                      exact: bool = True) -> None:
+                      truth: dict[str, Tensor], exact: bool = True) -> None:
     """Raises the mistake in the gradients of an answer that is right: without them nothing before
     it learns.
 
@@ -534,7 +533,8 @@ def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, 
     refuses to differentiate (numbers that were written over) says so loudly wherever it is trained,
     and is let pass.
     """
-    cut = "`torch.no_grad()`, `.detach()`, `.data`, `.item()`, `math` and NumPy all cut the gradient off."
+    cut = ("`torch.no_grad()`, `.detach()`, `.data`, `.item()`, `math` and NumPy all cut the "
+           "gradient off.")
     if not answer.requires_grad:
         raise Mistake(f"{what} {'are' if plural(what) else 'is'} right, and no gradient gets "
                       f"through it, so nothing before it could learn. {cut}")
@@ -555,8 +555,7 @@ def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, 
 def gradients(value: Tensor, direction: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
     """The gradients of the leaves, of which 0 is one too."""
     return torch.autograd.grad((value * direction).sum(), leaves, retain_graph=True,
-                               materialize_grads=True,
-                               allow_unused=True)
+                               materialize_grads=True, allow_unused=True)
 
 
 @dataclass(frozen=True)

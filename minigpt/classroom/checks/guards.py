@@ -107,20 +107,23 @@ class Snapshot:
     def harm(self, model: nn.Module, what: str) -> str | None:
         """A sentence about what has become of the model since then; None where nothing has."""
         now = {name: (id(value), value.detach()) for name, value in _named(model)}
-        if now.keys() != self.numbers.keys() or any(now[name][0] != self.numbers[name][0]
-                                                    for name in now):
+        was, is_now = ({name: place for name, (place, _) in numbers.items()}
+                       for numbers in (self.numbers, now))
+        if was != is_now:
             return (f"{what} has other weights after the call than before: some were put in their "
                     "place. Training would never see them. Make every part once, in __init__, and "
                     "only use it afterwards.")
         for name, (_, value) in self.numbers.items():
             if not torch.equal(value, now[name][1]):
-                return f"{what} has changed: {name} holds other numbers after the call. Only training may change weights."
+                return (f"{what} has changed: {name} holds other numbers after the call. Only "
+                        "training may change weights.")
         modes = [part.training for part in model.modules()]
         if modes != self.training:
             return (f"{what} came in {_mode(self.training)} mode and goes in {_mode(modes)} mode, "
                     "and what runs next has no idea. Put it back as it was.")
         if [parameter.requires_grad for parameter in model.parameters()] != self.learning:
-            return f"{what} can no longer learn: requires_grad of its weights was changed. torch.no_grad() is enough."
+            return (f"{what} can no longer learn: requires_grad of its weights was changed. "
+                    "torch.no_grad() is enough.")
         return None
 
 
@@ -138,7 +141,7 @@ def unchanged(before, after) -> bool:
     unchanged.
     """
     if isinstance(before, Tensor):
-        return before.shape == after.shape and before.dtype == after.dtype and bool(torch.equal(before, after))
+        return before.dtype == after.dtype and torch.equal(before, after)
     if isinstance(before, (list, dict, set)):
         return before == after
     return True
@@ -172,8 +175,8 @@ class Answers:
         """Whether `result` is, or shares its numbers with, an earlier one."""
         parts = result if isinstance(result, tuple) else (result,)
         places = {part.untyped_storage().data_ptr() if isinstance(part, Tensor) else id(part)
-                  for part in parts if isinstance(part, (list, dict)) or isinstance(part, Tensor)
-                  and part.numel()}
+                  for part in parts
+                  if isinstance(part, (list, dict)) or isinstance(part, Tensor) and part.numel()}
         known = bool(places & self.places)
         self.kept.append(result)
         self.places |= places
@@ -191,9 +194,11 @@ def switches_put_back():
 
     def turned() -> str | None:
         if torch.is_grad_enabled() != grad:
-            return "leaves gradients switched off for every cell after it. `with torch.no_grad():` puts them back"
+            return ("leaves gradients switched off for every cell after it. "
+                    "`with torch.no_grad():` puts them back")
         if torch.get_default_dtype() != dtype:
-            return "changes torch's default dtype for every cell after it. Give the dtype where you make a tensor"
+            return ("changes torch's default dtype for every cell after it. Give the dtype where "
+                    "you make a tensor")
         return None
     try:
         yield turned

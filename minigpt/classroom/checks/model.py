@@ -46,7 +46,7 @@ def check_layer_norm(student: Student) -> None:
         C = shape[-1]
         x = torch.randn(shape) * 3 + one_of(-20, 2)
         if trial % 4 == 0:
-            x = torch.randn(shape) * 0.003  # a variance like eps: where eps stands and what it is shows
+            x = torch.randn(shape) * 0.003      # a variance like eps: its size and its place show
         if trial % 4 == 1:
             x.view(-1, C)[0] = 1.5                              # no variance at all
         x, weight, bias = (laid_out(part).requires_grad_(trial % 3 == 2)
@@ -59,9 +59,8 @@ def check_layer_norm(student: Student) -> None:
                 raise layer_norm_mistake(answer, right, x, weight, bias)
         if x.requires_grad:
             names = {"x": x, "weight": weight, "bias": bias}
-            look_at_gradients("Your result", made, right, {name:
-                student.given[name] for name in names}, names,
-                              exact=False)
+            given = {name: student.given[name] for name in names}
+            look_at_gradients("Your result", made, right, given, names, exact=False)
 
 
 def layer_norm_hint(x: Tensor) -> str:
@@ -76,8 +75,8 @@ def normalised(x: Tensor, axes=-1, eps: float = EPS, correction: int = 0,
                centre: bool = True) -> Tensor:
     """x normalised over `axes`, right or in one of the wrong ways."""
     mean = x.mean(axes, keepdim=True) if centre else 0.0
-    variance = x.var(axes, keepdim=True, correction=correction) if centre else (x * x).mean(axes,
-                                                                                            keepdim=True)
+    variance = (x.var(axes, keepdim=True, correction=correction) if centre
+                else (x * x).mean(axes, keepdim=True))
     return (x - mean) / (variance + eps) ** 0.5
 
 
@@ -130,8 +129,8 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
                 normalised(x, (0, 1)) * weight + bias,
         }
     for eps in (1e-3, 1e-4, 1e-6, 1e-8, 1e-12):
-        suspects[f"Your eps is {eps:g}; here it is 1e-5, as in torch."] = normalised(x,
-                                                                                     eps=eps) * weight + bias
+        reason = f"Your eps is {eps:g}; here it is 1e-5, as in torch."
+        suspects[reason] = normalised(x, eps=eps) * weight + bias
     accuse(answer, suspects)
     return difference(answer, right, "Your LayerNorm")
 
@@ -150,8 +149,8 @@ def check_feed_forward(student: Student) -> None:
         module = student.module(d_model=d_model, d_ff=d_ff)
         look_at_linears(student.name, module, d_model, d_ff)
         weights = shared_weights(student.name, module, FeedForward(d_model, d_ff))
-        x = laid_out(torch.randn(*one_of((2, 5, d_model), (1, 1, d_model),
-                                         (3, 3, d_model))) * 2).requires_grad_()
+        B, T = one_of((2, 5), (1, 1), (3, 3))
+        x = laid_out(torch.randn(B, T, d_model) * 2).requires_grad_()
         for mode in (False, True):
             made = student.ask(module.train(mode), x=x)
             if isinstance(made, Tensor) and made.shape == (*x.shape[:-1], d_ff) != x.shape:
@@ -163,8 +162,8 @@ def check_feed_forward(student: Student) -> None:
             if not same(answer, right):
                 steady(student, module, x, answer)
                 raise feed_forward_mistake(answer, exact, x, weights)
-            look_at_gradients("Your result", made, right, {"x":
-                student.given["x"]} | learned(module), {"x": x} | weights)
+            look_at_gradients("Your result", made, right,
+                              {"x": student.given["x"]} | learned(module), {"x": x} | weights)
 
 
 def right_feed_forward(weights: dict[str, Tensor], x: Tensor, approximate: str = "none") -> Tensor:
@@ -216,7 +215,8 @@ def look_at_linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> No
         raise Mistake(f"{name} has no parameters that training could find. Put each nn.Linear in "
                       "an attribute of its own (self.expand = nn.Linear(…)); a plain list hides "
                       "them.")
-    if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0] and d_ff not in sizes[0]:
+    there_and_back = len(found) == 2 and sizes[0] == sizes[1][::-1]
+    if there_and_back and d_model in sizes[0] and d_ff not in sizes[0]:
         raise Mistake(f"With d_ff = {d_ff} your hidden layer has {max(sizes[0])} numbers: use the "
                       "d_ff that you were given.")
     if found and sorted(sizes) != sorted([(d_model, d_ff), (d_ff, d_model)]):
@@ -303,10 +303,9 @@ def check_block(student: Student) -> None:
     `feed_forward`.
     """
     for trial in range(8):
-        config = block_config(d_ff=one_of(12, 20, 33),
-                              dropout=one_of(0.0, 0.3) if trial > 1 else 0.3,
-                              **one_of({}, {"d_model": 8, "n_heads": 1}, {"d_model": 6, "n_heads":
-                                  6}))
+        d_ff, dropout = one_of(12, 20, 33), one_of(0.0, 0.3) if trial > 1 else 0.3
+        width = one_of({}, {"d_model": 8, "n_heads": 1}, {"d_model": 6, "n_heads": 6})
+        config = block_config(d_ff=d_ff, dropout=dropout, **width)
         block = student.module(config=config)
         parts(student.name, block, PARTS)
         weights = shared_weights(student.name, block, TransformerBlock(config))
@@ -318,8 +317,7 @@ def check_block(student: Student) -> None:
 
 
 def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: Tensor,
-            right: Tensor, what: str,
-            config: GPTConfig, look) -> None:
+            right: Tensor, what: str, config: GPTConfig, look) -> None:
     """Whether the student's module gives what is right, in eval mode and where there is no dropout;
     `look` says why not.
     """
@@ -332,13 +330,12 @@ def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: 
                 steady(student, module, x, answer)
                 look(answer, x, module)
                 look_into_future(student, module, x, answer)
-                raise difference(answer, right, "Each part reads the right thing. Still, "
-                                                f"{what[0].lower()}{what[1:]}")
+                still = f"Each part reads the right thing. Still, {what[0].lower()}{what[1:]}"
+                raise difference(answer, right, still)
         leaves = {"x": x} if x.requires_grad else {}
         if not mode and (leaves or not x.is_floating_point()):
-            look_at_gradients(what, made, right, {name:
-                student.given[name] for name in leaves} | learned(module),
-                              leaves | weights)
+            given = {name: student.given[name] for name in leaves}
+            look_at_gradients(what, made, right, given | learned(module), leaves | weights)
 
 
 def right_block(weights: dict[str, Tensor], x: Tensor, n_heads: int) -> Tensor:
@@ -351,21 +348,21 @@ def right_block(weights: dict[str, Tensor], x: Tensor, n_heads: int) -> Tensor:
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
     x = x + F.linear(mixed, weights["attention.projection.weight"],
                      weights["attention.projection.bias"])
-    return x + right_feed_forward(of_part(weights, "feed_forward"),
-                                  norm("norm2", x)) if "norm2.weight" in weights else x
+    if "norm2.weight" not in weights:
+        return x
+    return x + right_feed_forward(of_part(weights, "feed_forward"), norm("norm2", x))
 
 
 def of_part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     """The weights of one part of a module, by the names that they have in it."""
-    return {key.removeprefix(f"{part}."):
-        value for key, value in weights.items() if key.startswith(f"{part}.")}
+    return {key.removeprefix(f"{part}."): value
+            for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
 def block_config(**sizes) -> GPTConfig:
     """A small model, with dropout, which eval mode must switch off."""
-    return GPTConfig(**{"vocab_size": 40, "context_length": 8, "d_model": 12, "n_heads":
-        3, "n_layers": 2, "d_ff": 20,
-                        "dropout": 0.3} | sizes)
+    return GPTConfig(**{"vocab_size": 40, "context_length": 8, "d_model": 12, "n_heads": 3,
+                        "n_layers": 2, "d_ff": 20, "dropout": 0.3} | sizes)
 
 
 def parts(name: str, module: nn.Module, names) -> None:
@@ -409,9 +406,10 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
         if len(seen[name]) > 1:
             raise Mistake(f"{name} is used {len(seen[name])} times in one pass; each part has its "
                           "turn once.")
-    (norm1_in, norm1_out), (attention_in, attention_out), (norm2_in, norm2_out), (feed_in,
-                                                                                  feed_out) = (
-        seen[name][0] for name in PARTS)
+    norm1_in, norm1_out = seen["norm1"][0]
+    attention_in, attention_out = seen["attention"][0]
+    norm2_in, norm2_out = seen["norm2"][0]
+    feed_in, feed_out = seen["feed_forward"][0]
     stream = x + attention_out
 
     if same(norm1_in, attention_out) or same(norm1_in, stream):
@@ -454,13 +452,13 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
     accuse(answer, {
         "The residual connection around the feed-forward is missing: x = x + "
         "feed_forward(norm2(x)).": feed_out,
-        "Your second residual adds to norm2(x) instead of x: the stream itself is never normalised.":
-            norm2_out + feed_out,
+        "Your second residual adds to norm2(x) instead of x: the stream itself is never "
+        "normalised.": norm2_out + feed_out,
         "Your second residual adds to the block's input, and what the attention made is lost.":
             x + feed_out,
         "What the feed-forward makes is thrown away: x = x + feed_forward(norm2(x)).": stream,
-        "The block's input is added twice. Once, around the attention, it is already in the stream.":
-            x + right,
+        "The block's input is added twice. Once, around the attention, it is already in the "
+        "stream.": x + right,
         "There is a norm on the way out (norm2 once more?). The stream leaves the block as it is.":
             F.layer_norm(right, right.shape[-1:]),
     })
@@ -475,16 +473,16 @@ def never_used(name: str, seen: dict) -> str:
         return "norm2 is used twice and norm1 never: the attention has a norm of its own, norm1."
     if name.startswith("norm"):
         reader = "attention" if name == "norm1" else "feed_forward"
-        return f"{name} is never used: {reader} should read a normalised copy of the stream, {reader}({name}(x))."
+        return (f"{name} is never used: {reader} should read a normalised copy of the stream, "
+                f"{reader}({name}(x)).")
     return f"self.{name} is never used: call it in forward."
 
 
 def look_into_future(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
     """Changes the last position: no earlier one may notice."""
     changed = x.detach().clone()
-    changed[:,
-            -1] = torch.randn_like(changed[:, -1]) if x.is_floating_point() else (changed[:,
-                                                                                          -1] + 1) % 7
+    last = changed[:, -1]
+    changed[:, -1] = torch.randn_like(last) if x.is_floating_point() else (last + 1) % 7
     again = student.ask(module, x=changed).detach()
     if not same(again[:, :-1], answer[:, :-1]):
         raise Mistake("Changing the last position changes your output at earlier ones: the future "
@@ -527,8 +525,7 @@ def check_gpt(student: Student) -> None:
     """
     for n_layers in (2, 1, 3, 4):
         config = block_config(vocab_size=one_of(9, 25, 300), context_length=one_of(7, 12, 40),
-                              n_layers=n_layers,
-                              dropout=0.3 if n_layers == 3 else 0.0)
+                              n_layers=n_layers, dropout=0.3 if n_layers == 3 else 0.0)
         model = student.module(config=config)
         parts(student.name, model,
               ("token_embedding", "position_embedding", "blocks", "norm", "head"))
@@ -543,8 +540,8 @@ def check_gpt(student: Student) -> None:
 
 def right_model(weights: dict[str, Tensor], ids: Tensor, config: GPTConfig) -> Tensor:
     """The truth about a model."""
-    x = F.embedding(ids,
-                    weights["token_embedding.weight"]) + weights["position_embedding.weight"][:ids.shape[1]]
+    positions = weights["position_embedding.weight"][:ids.shape[1]]
+    x = F.embedding(ids, weights["token_embedding.weight"]) + positions
     for i in range(config.n_layers):
         x = right_block(of_part(weights, f"blocks.{i}"), x, config.n_heads)
     return F.linear(F.layer_norm(x, x.shape[-1:], weights["norm.weight"], weights["norm.bias"]),
@@ -571,8 +568,9 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
             raise Mistake(f"blocks[{i}] is never used: x goes through every block in turn.")
     for name in ("norm", "head"):
         if not seen[name]:
-            what = "the stream grows from block to block, and the head should read a normalised copy of it" \
-                if name == "norm" else "it turns d_model channels into vocab_size logits"
+            what = {"norm": "the stream grows from block to block, and the head should read a "
+                            "normalised copy of it",
+                    "head": "it turns d_model channels into vocab_size logits"}[name]
             raise Mistake(f"self.{name} is never used: {what}.")
     tokens = F.embedding(ids, model.token_embedding.weight).detach()
     table = model.position_embedding.weight.detach()

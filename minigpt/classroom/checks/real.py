@@ -62,8 +62,8 @@ def rms_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor) -
         "only divides.": F.layer_norm(x, (C,), eps=EPS) * weight,
         "You divide by the standard deviation, which is measured from the mean. RMSNorm takes the "
         "mean of the squares of x itself.": x / (variance + EPS).sqrt() * weight,
-        "You subtract the mean, and then divide by the root mean square of x. RMSNorm only divides.":
-            centred / (square + EPS).sqrt() * weight,
+        "You subtract the mean, and then divide by the root mean square of x. RMSNorm only "
+        "divides.": centred / (square + EPS).sqrt() * weight,
         f"You add the squares up. Take their mean: divide the sum by C = {C}.":
             x / (square * C + EPS).sqrt() * weight,
         f"Your mean of the squares divides by C − 1 = {C - 1}. There is no mean to make up for: "
@@ -73,8 +73,8 @@ def rms_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor) -
         "You multiply by the root mean square; divide by it.": x * (square + EPS).sqrt() * weight,
         "You divide by the mean of |x|. Square, take the mean, then the root.":
             x / (x.abs().mean(-1, keepdim=True) + EPS) * weight,
-        "Your eps stands outside the root. It is added to the mean of the squares, inside the root.":
-            x / (square.sqrt() + EPS) * weight,
+        "Your eps stands outside the root. It is added to the mean of the squares, inside the "
+        "root.": x / (square.sqrt() + EPS) * weight,
         "There is no eps in your root, or one too small to matter. It is 1e-5 here: √(mean of "
         "squares + eps).": x / square.clamp(min=1e-30).sqrt() * weight,
         f"You take the mean over the positions. {other_axes}": divided(x, 1) * weight,
@@ -223,10 +223,10 @@ def grouped_mistake(answer, right, q, k, v, mask) -> Mistake:
     accuse(answer, {
         f"Your groups are dealt out like cards: head i uses group i mod {G}. {order}That is "
         "`repeat_interleave`, not `repeat`.": attention(q, k_tiled, v_tiled, mask)[0],
-        f"Your keys go to the right heads and your values do not. {order}Both are shared out alike.":
-            attention(q, k_right, v_tiled, mask)[0],
-        f"Your values go to the right heads and your keys do not. {order}Both are shared out alike.":
-            attention(q, k_tiled, v_right, mask)[0],
+        f"Your keys go to the right heads and your values do not. {order}Both are shared out "
+        "alike.": attention(q, k_right, v_tiled, mask)[0],
+        f"Your values go to the right heads and your keys do not. {order}Both are shared out "
+        "alike.": attention(q, k_tiled, v_right, mask)[0],
         f"All heads use the first group. There are {G} groups, and each serves its own heads.":
             attention(q, k[:, :1].expand_as(q), v[:, :1].expand_as(q), mask)[0],
         "All heads use the mean of the groups. Each group serves its own heads, and no other.":
@@ -241,8 +241,8 @@ def grouped_mistake(answer, right, q, k, v, mask) -> Mistake:
             attention(q * d ** 0.5, k_right, v_right, mask)[0],
         f"The scores are divided by d = {d}; divide by its root.":
             attention(q / d ** 0.5, k_right, v_right, mask)[0],
-        "Softmax runs over the wrong axis: each query shares its attention out among the keys, the "
-        "last axis.": by_hand.softmax(-2).nan_to_num() @ v_right,
+        "Softmax runs over the wrong axis: each query shares its attention out among the keys, "
+        "the last axis.": by_hand.softmax(-2).nan_to_num() @ v_right,
         "There is no softmax: the scores themselves weigh the values.":
             (q @ k_right.transpose(-2, -1) / d ** 0.5).masked_fill(~mask, 0.0) @ v_right,
         "The weights are taken of the values and not of the keys: q meets k.":
@@ -278,11 +278,11 @@ def dequantise_mistake(answer, right, packed, low, high, scale, minimum) -> Mist
     counts = torch.cat([low, high], -1)                            # (N, 32)
     alternating = torch.stack([low, high], -1).flatten(1)
     accuse(answer, {
-        "Your numbers alternate, low and high half of byte 0, then of byte 1. Here all sixteen low "
-        "halves come first, then all high ones: torch.cat, not torch.stack.":
+        "Your numbers alternate, low and high half of byte 0, then of byte 1. Here all sixteen "
+        "low halves come first, then all high ones: torch.cat, not torch.stack.":
             alternating * scale + minimum,
-        "Your high halves alternate with the low ones, and come first. All sixteen low halves come "
-        "first.": torch.stack([high, low], -1).flatten(1) * scale + minimum,
+        "Your high halves alternate with the low ones, and come first. All sixteen low halves "
+        "come first.": torch.stack([high, low], -1).flatten(1) * scale + minimum,
         "Your high halves come before the low ones. Byte 0 holds number 0 in its low half, and "
         "number 16 in its high one.": torch.cat([high, low], -1) * scale + minimum,
         "The minimum is missing: count · scale starts at 0, and the smallest number of a block is "

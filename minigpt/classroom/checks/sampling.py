@@ -32,34 +32,33 @@ def check_next_token_probs(student: Student) -> None:
     mass reaches top_p; None switches either off.
     """
     warm = random.uniform(1.5, 2.5)
-    for temperature, top_k, top_p in ((1.0, None, None), (0.5, None, None), (warm, None, None),
-                                      (0, None, None),
-                                      (1.0, 3, None), (1.0, 1, None), (0.7, 5, None),
-                                      (1.0, None, 0.6),
-                                      (1.0, None, 0.01), (warm, None, 0.9), (1.0, None, 1.0),
-                                      (0.8, 4, 0.8),
-                                      (0, 2, 0.5), (1.0, 7, 0.3)):
+    settings = ((1.0, None, None), (0.5, None, None), (warm, None, None), (0, None, None),
+                (1.0, 3, None), (1.0, 1, None), (0.7, 5, None), (1.0, None, 0.6),
+                (1.0, None, 0.01), (warm, None, 0.9), (1.0, None, 1.0), (0.8, 4, 0.8),
+                (0, 2, 0.5), (1.0, 7, 0.3))
+    for temperature, top_k, top_p in settings:
         for B, V in ((4, random.randint(7, 11)), (1, 7)):
             ask_for_probs(student, clear_logits(B, V, temperature, top_k, top_p), temperature,
                           top_k, top_p)
     for V in (2, 9):
         ask_for_probs(student, close_logits(3, V), 0, None, None)
-        ask_for_probs(student, torch.randn(2, 1), one_of(0, 1.0), None, one_of(None, 0.5))  # a single token
+        single_token = torch.randn(2, 1)
+        ask_for_probs(student, single_token, one_of(0, 1.0), None, one_of(None, 0.5))
         for level in (2000, -2000):                             # whole: halves are exact
             steep = torch.stack([torch.randperm(V) for _ in range(3)]).float() + level
             ask_for_probs(student, steep, one_of(0.5, 1.0, 2.0), one_of(None, 1, V), None)
     many = torch.randperm(300)[None] / 64                       # ids that need more than 8 bits
     for temperature, top_k in ((0, None), (1.0, None), (2.0, 280)):
         ask_for_probs(student, many, temperature, top_k, None)
-    ask_for_probs(student, torch.tensor([[1.0, 3.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0]]), 0, None, None)  # ties
+    ties = torch.tensor([[1.0, 3.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
+    ask_for_probs(student, ties, 0, None, None)
 
 
 def ask_for_probs(student: Student, logits: Tensor, temperature, top_k, top_p) -> None:
     """One try."""
     logits = laid_out(logits)
-    answer = student("Where top_k or top_p is None, skip that step." if None in (top_k, top_p)
-                     else "",
-                     logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    hint = "Where top_k or top_p is None, skip that step." if None in (top_k, top_p) else ""
+    answer = student(hint, logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
     look_at_probs(answer, logits, temperature, top_k, top_p)
 
 
@@ -251,12 +250,12 @@ def accuse_top_k(answer: Tensor, logits: Tensor, probs: Tensor, setting: str, to
                         0.0).softmax(-1),
         f"With {setting}, you apply softmax to probabilities: set the filtered logits to -inf and "
         "apply it once.": (probs * (rank < top_k)).softmax(-1),
-        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th largest.":
-            filtered(probs, logits >= logits[:1].topk(top_k).values[:, -1:]),
-        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th largest "
-        "probability.": filtered(probs, probs >= probs[:1].topk(top_k).values[:, -1:]),
-        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: scatter "
-        "them back.": filtered(probs, rank < top_k).sort(descending=True).values,
+        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th "
+        "largest.": filtered(probs, logits >= logits[:1].topk(top_k).values[:, -1:]),
+        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th "
+        "largest probability.": filtered(probs, probs >= probs[:1].topk(top_k).values[:, -1:]),
+        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: "
+        "scatter them back.": filtered(probs, rank < top_k).sort(descending=True).values,
     })
 
 
@@ -288,8 +287,8 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
         "with the one that crosses it.": filtered(probs, back(one_more.float())),
         f"With {setting}, row 0 sums to {float(answer[0].sum()):.2f}: what top_p leaves must be "
         "scaled up to 1 again.": probs * back(inside.float()),
-        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: scatter "
-        "them back.": filtered(ordered, inside),
+        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: "
+        "scatter them back.": filtered(ordered, inside),
         f"With {setting}, you add up the probabilities in the order of the ids. Sort them first, "
         "the largest first.": filtered(probs, probs.cumsum(-1) - probs < top_p),
         f"With {setting}, you add up from the least likely token. Sort the largest first.":
@@ -315,8 +314,8 @@ def accuse_order(answer: Tensor, probs: Tensor, setting: str, top_k, top_p) -> N
 def back_ascending(probs: Tensor, top_p: float) -> Tensor:
     """What top-p keeps if the least likely tokens are added up first."""
     ordered, order = probs.sort()
-    keep = torch.zeros_like(probs).scatter(-1, order,
-                                           (ordered.cumsum(-1) - ordered < top_p).float())
+    before = ordered.cumsum(-1) - ordered                       # the mass ahead of each
+    keep = torch.zeros_like(probs).scatter(-1, order, (before < top_p).float())
     return filtered(probs, keep)
 
 
@@ -413,7 +412,8 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
                       "up to its context.")
     place = next(i for i in range(len(right)) if answer[i] != right[i])
     wrong = f"{given}, new id {place - T} is {answer[place]} where {right[place]} is right"
-    steps = list(zip(model.windows, range(T, T + count), strict=False))  # (what was read, place of the new id)
+    places = range(T, T + count)                                # of the new ids
+    steps = list(zip(model.windows, places, strict=False))      # (what was read, what came of it)
     if any(window != answer[:end][-len(window):] for window, end in steps):
         if all(window == answer[:len(window)] for window, _ in steps):
             raise Mistake(f"{wrong}: your model reads the first ids. It should read the last: "
@@ -428,10 +428,10 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
         "you take the smallest logit. Greedy takes the largest.": lambda rows: rows[-1].argmin(),
         "you use the logits of the first position. The next token's are the last position's: "
         "logits[:, -1].": lambda rows: rows[0].argmax(),
-        "you use the logits of the last position but one. Take logits[:, -1].": lambda rows:
-            rows[min(len(rows), 2) * -1].argmax(),
-        "you take the second largest logit. Greedy takes the largest.": lambda rows:
-            rows[-1].topk(2).indices[-1],
+        "you use the logits of the last position but one. Take logits[:, -1].":
+            lambda rows: rows[min(len(rows), 2) * -1].argmax(),
+        "you take the second largest logit. Greedy takes the largest.":
+            lambda rows: rows[-1].topk(2).indices[-1],
     }.items():
         if new == [int(choice(rows)) for rows in logits]:
             raise Mistake(f"{wrong}: {reason}")
@@ -445,9 +445,10 @@ def look_at_windows(model: Parrot, right: list[int], T: int, count: int) -> None
     """
     context_length = model.config.context_length
     for length in range(T, T + count):
-        whole = right[max(0,
-                          length - context_length):length] if length <= context_length or length == T else None
-        if whole is not None and whole not in model.windows:
+        if length > context_length and length != T:
+            continue
+        whole = right[max(0, length - context_length):length]
+        if whole not in model.windows:
             longest = max((len(window) for window in model.windows), default=0)
             if longest == 1:
                 raise Mistake("Your model is shown only the newest token. Show it the tokens "

@@ -7,10 +7,19 @@ turn up every time.
 import random
 import unicodedata
 from collections import Counter
+from itertools import combinations, pairwise
 
 from minigpt.arguments import shown
 from minigpt.classroom.checks.cases import large_ids, one_of
-from minigpt.classroom.checks.framework import Mistake, Student, Try, article, check, explanation, shortest_wrong
+from minigpt.classroom.checks.framework import (
+    Mistake,
+    Student,
+    Try,
+    article,
+    check,
+    explanation,
+    shortest_wrong,
+)
 
 BYTES = [bytes([value]) for value in range(256)]
 
@@ -85,10 +94,10 @@ def check_longest_match(student: Student) -> None:
                  for _ in range(12)} | {"é".encode()} | set(BYTES)
         text = bytes(random.choices(b"abc ", weights=(4, 4, 1, 2), k=random.randint(1, 30)))
         cases.append((text + one_of(b"", "né".encode(), b" "), vocab))
-    cases += [case_of_any_bytes(random.randint(6, 40))
-              for _ in range(13)] + [case_of_any_bytes(300)]
+    cases += [case_of_any_bytes(random.randint(6, 40)) for _ in range(13)]
+    cases += [case_of_any_bytes(300)]
     cases += [(random.choice(cases)[0], set(BYTES)),            # a vocabulary of bytes alone
-              (bytes(random.choices(b"ab", k=300)), small)]  # a text on which trying everything takes for ever
+              (bytes(random.choices(b"ab", k=300)), small)]     # so long that trying all takes ages
     tries = []
     for text, vocab in cases:
         answer = student(text=text, vocab=vocab)
@@ -107,8 +116,8 @@ def case_of_any_bytes(longest: int) -> tuple[bytes, set[bytes]]:
     text = one_of(b" ", b"\xef\xbb\xbf", b"") + text + one_of(b" ", b"\r\n", b"")
     starts = [random.randrange(len(text)) for _ in range(8)]
     sizes = [longest, *(random.randint(2, longest) for _ in starts[1:])]
-    return text, {text[start:start + size] for start,
-                  size in zip(starts, sizes, strict=True)} | set(BYTES)
+    tokens = {text[start:start + size] for start, size in zip(starts, sizes, strict=True)}
+    return text, tokens | set(BYTES)
 
 
 def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
@@ -139,12 +148,13 @@ def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
     if len(spelled) < len(text) and text.startswith(spelled):
         raise Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. Does the "
                       "loop go on until start == len(text)?")
-    if len(spelled) < len(text) and text.strip().replace(b" ", b"") == spelled.strip().replace(b" ",
-                                                                                               b"") != text.replace(b" ", b""):
+    without_ends, without_spaces = text.strip().replace(b" ", b""), text.replace(b" ", b"")
+    shorter = len(spelled) < len(text)
+    if shorter and spelled.strip().replace(b" ", b"") == without_ends != without_spaces:
         raise Mistake(f"{yours}: joined together they no longer spell the text, what stood at its "
                       "ends is gone. A space or a line end is a byte like any other: strip "
                       "nothing.")
-    if spelled.replace(b" ", b"") == text.replace(b" ", b""):
+    if spelled.replace(b" ", b"") == without_spaces:
         raise Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. A "
                       "space is a byte like any other.")
     if len(spelled) > len(text):
@@ -157,8 +167,8 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
     """Why these tokens, which do spell the texts, are not the greedy ones."""
     text, vocab = shortest_wrong(tries).inputs
     answer, right = shortest_wrong(tries).answer, shortest_wrong(tries).right
-    place = next(i for i,
-                 (one, other) in enumerate(zip(right, answer, strict=False)) if one != other)
+    both = enumerate(zip(right, answer, strict=False))
+    place = next(i for i, (one, other) in both if one != other)
     yours = f"Of {text} yours makes {answer}"
     reason = explanation(tries, {
         f": single bytes, the shortest match, though {right[place]} is in the vocabulary. Try the "
@@ -168,8 +178,8 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
         "from long to short.": grown_match,
         f", which is the longest match from the right. Start at the left: {right}.":
             match_from_the_end,
-        ": it cuts out the longest token wherever it stands in the text. Greedy looks at one place "
-        f"at a time, from left to right: {right}.": longest_anywhere,
+        ": it cuts out the longest token wherever it stands in the text. Greedy looks at one "
+        f"place at a time, from left to right: {right}.": longest_anywhere,
     })
     if reason:
         return Mistake(yours + reason)
@@ -193,10 +203,10 @@ def check_pair_counts(student: Student) -> None:
     """Checks `fn(ids: list[int]) -> dict[tuple[int, int], int]`: how often each pair of neighbours
     occurs.
     """
-    cases = [[], [7],
-             [1, 2, 1, 2, 1]] + [random.choices(range(4), k=random.randint(2, 20))
-                                 for _ in range(30)]
-    cases += [large_ids(random.randint(2, 30)) for _ in range(8)] + [[5] * 300]  # a count that needs more than 8 bits
+    cases = [[], [7], [1, 2, 1, 2, 1]]
+    cases += [random.choices(range(4), k=random.randint(2, 20)) for _ in range(30)]
+    cases += [large_ids(random.randint(2, 30)) for _ in range(8)]
+    cases += [[5] * 300]                            # a count that needs more than 8 bits
     tries = []
     for ids in cases:
         answer = student(ids=ids)
@@ -207,14 +217,20 @@ def check_pair_counts(student: Student) -> None:
             raise Mistake(f"Of {ids} yours makes {shown(answer)}: the keys should be pairs, such "
                           "as (1, 2).")
         counts = {pair: count for pair, count in answer.items() if count}
-        tries.append(Try((ids,), counts, dict(Counter(zip(ids, ids[1:], strict=False)))))
+        tries.append(Try((ids,), counts, dict(pair_counts(ids))))
     if any(one.wrong for one in tries):
         raise pair_counts_mistake(tries)
 
 
+def pair_counts(ids: list[int]) -> Counter:
+    """The truth."""
+    return Counter(pairwise(ids))
+
+
 def pair_counts_mistake(tries: list[Try]) -> Mistake:
     """Why these counts are wrong."""
-    ids, answer, right = shortest_wrong(tries).inputs[0], shortest_wrong(tries).answer, shortest_wrong(tries).right
+    shortest = shortest_wrong(tries)
+    ids, answer, right = shortest.inputs[0], shortest.answer, shortest.right
     yours = f"Of {ids} yours makes {shown(answer)}"
     reason = explanation(tries, {
         "the last id counts as a neighbour of the first. A text is no ring: stop one before the "
@@ -222,11 +238,11 @@ def pair_counts_mistake(tries: list[Try]) -> Mistake:
         "it steps over two ids at a time and sees only every second pair. Neighbours overlap.":
             lambda ids: Counter(zip(ids[::2], ids[1::2], strict=False)),
         "(1, 2) and (2, 1) are counted together. Which id comes first matters.":
-            lambda ids: Counter(tuple(sorted(pair)) for pair in zip(ids, ids[1:], strict=False)),
+            lambda ids: Counter(tuple(sorted(pair)) for pair in pairwise(ids)),
         "in a run like 3, 3, 3 it counts (3, 3) once. Every two neighbours count, so it is 2.":
             pairs_apart,
         "each pair is counted once, however often it occurs. Add 1 to what is there.":
-            lambda ids: Counter(set(zip(ids, ids[1:], strict=False))),
+            lambda ids: Counter(set(pairwise(ids))),
         "the last pair is missing. range(len(ids) - 1) is what runs over the pairs.":
             lambda ids: Counter(zip(ids[:-1], ids[1:-1], strict=False)),
         "the pairs are the wrong way round: (left, right), as they stand in the text.":
@@ -234,22 +250,17 @@ def pair_counts_mistake(tries: list[Try]) -> Mistake:
         "the first pair is missing. The pairs begin with (ids[0], ids[1]).":
             lambda ids: Counter(zip(ids[1:], ids[2:], strict=False)),
         "ids that follow themselves are left out. (3, 3) is a pair like any other.":
-            lambda ids:
-                Counter(pair for pair in zip(ids, ids[1:], strict=False) if pair[0] != pair[1]),
+            lambda ids: Counter((one, two) for one, two in pairwise(ids) if one != two),
         "each id is paired with the next but one. Neighbours stand side by side.":
             lambda ids: Counter(zip(ids, ids[2:], strict=False)),
         "every two ids are paired, wherever they stand. Only neighbours count.":
-            lambda ids:
-                Counter((left, right) for i, left in enumerate(ids) for right in ids[i + 1:]),
+            lambda ids: Counter(combinations(ids, 2)),
         "pairs that occur once are left out. They count too.":
-            lambda ids: {pair:
-                n for pair, n in Counter(zip(ids, ids[1:], strict=False)).items() if n > 1},
+            lambda ids: {pair: n for pair, n in pair_counts(ids).items() if n > 1},
         "every count is one too high. What is not there yet starts at 0.":
-            lambda ids: {pair:
-                n + 1 for pair, n in Counter(zip(ids, ids[1:], strict=False)).items()},
+            lambda ids: {pair: n + 1 for pair, n in pair_counts(ids).items()},
         "every count is one too low. The first time counts as 1.":
-            lambda ids: {pair:
-                n - 1 for pair, n in Counter(zip(ids, ids[1:], strict=False)).items() if n > 1},
+            lambda ids: {pair: n - 1 for pair, n in pair_counts(ids).items() if n > 1},
     })
     if reason:
         return Mistake(f"{yours}: {reason}")
@@ -374,13 +385,13 @@ def check_merge(student: Student) -> None:
     merge.
     """
     cases = [([1, 2, 3], (1, 2)), ([3, 1, 2], (1, 2)), ([], (1, 2)), ([1], (1, 2)),
-             ([1, 2], (1, 2)),
-             ([5, 5, 5], (5, 5)), ([1, 2, 1, 2, 1], (1, 2))]
+             ([1, 2], (1, 2)), ([5, 5, 5], (5, 5)), ([1, 2, 1, 2, 1], (1, 2))]
     for _ in range(40):
         left = random.randint(0, 3)
         pair = (left, one_of(left, random.randint(0, 3)))
         cases.append((random.choices(range(4), k=random.randint(3, 20)), pair))
-    cases += [([11, 2], (1, 2)), ([1, 21], (1, 2)), ([5] * 8, (5, 5)), ([0, 0, 7, 0, 0], (0, 0))]  # 1 and 2 as digits
+    cases += [([11, 2], (1, 2)), ([1, 21], (1, 2))]             # 1 and 2 as digits
+    cases += [([5] * 8, (5, 5)), ([0, 0, 7, 0, 0], (0, 0))]
     for _ in range(12):
         ids = large_ids(random.randint(2, 30))
         cases.append((ids, one_of((ids[0], ids[1]), (ids[-2], ids[-1]), (ids[0], ids[0]))))
@@ -399,8 +410,9 @@ def check_merge(student: Student) -> None:
 
 def merge_mistake(tries: list[Try]) -> Mistake:
     """Why these ids are wrong."""
-    (ids, pair, new_id), right = shortest_wrong(tries).inputs, shortest_wrong(tries).right
-    yours = f"Merging {pair} into {new_id}, yours makes {shown(shortest_wrong(tries).answer)} of {ids}"
+    shortest = shortest_wrong(tries)
+    (ids, pair, new_id), right = shortest.inputs, shortest.right
+    yours = f"Merging {pair} into {new_id}, yours makes {shown(shortest.answer)} of {ids}"
     reason = explanation(tries, {
         "nothing was merged. Compare the pair with (ids[i], ids[i + 1]), a tuple with a tuple.":
             lambda ids, *_: ids,
@@ -433,9 +445,8 @@ def merge_mistake(tries: list[Try]) -> Mistake:
 # ------------------------------------------------------------------------------------- check_decode
 
 TEXTS = ("Größe 🙂", "a naïve café", "日本 and 🇫🇷", "plain text", " spaces at both ends \n",
-         "\ufeffa mark at the start",
-         "line\r\nends\rof\nthree kinds", "cafe\u0301 in two characters", "ﬁ and ①", "\x00\t",
-         "İstanbul ẞ")
+         "\ufeffa mark at the start", "line\r\nends\rof\nthree kinds",
+         "cafe\u0301 in two characters", "ﬁ and ①", "\x00\t", "İstanbul ẞ")
 BROKEN = ("ok é".encode()[:-1], b"\xff", b"\xa9 first", b"a\xf0\x9f\x99b", "é".encode() + b"\xc3",
           b"\xed\xa0\x80", b"\xef\xbb\xbf\xff")
 
@@ -495,6 +506,7 @@ def decode_mistake(name: str, answer, text: str, ids: list[int],
     tokens = [vocab[i] for i in ids]
     joined = b"".join(tokens)
     yours = f"{text!r} comes back as {answer!r}"
+    normalised = [unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")]
     reasons = {
         "the byte-order mark is lost. It is a character like any other: \"utf-8\", not "
         "\"utf-8-sig\".": joined.decode("utf-8-sig", errors="replace"),
@@ -520,10 +532,9 @@ def decode_mistake(name: str, answer, text: str, ids: list[int],
             text.strip(),
         "the line ends are not what they were. Give back every byte: replace nothing.":
             text.replace("\r\n", "\n").replace("\r", "\n"),
-    } | {"its characters were normalised. They look alike, and are other bytes: give back what is "
-         "there.":
-         unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")
-         if unicodedata.normalize(form, text) == answer}
+        "its characters were normalised. They look alike, and are other bytes: give back what is "
+        "there.": answer if answer in normalised else None,
+    }
     for reason, wrong in reasons.items():
         if answer == wrong != text:
             return Mistake(f"{yours}: {reason}")

@@ -50,12 +50,13 @@ def check_batch(student: Student) -> None:
     if all(starts == sorted(starts) for starts in batches):
         raise Mistake("The windows of a batch come in the order of the text. Each row should start "
                       "anywhere, whatever the row before it did.")
-    short = 100 + torch.randperm(10)  # context 3: starts 0 to 6 are possible, and each must be drawn
+    short = 100 + torch.randperm(10)    # context 3: starts 0 to 6 are possible, and must be drawn
     drawn = Counter(start for _ in range(8) for start in starts_of_batch(student, short, 3, 300))
     look_at_starts(drawn, n_starts=7, context_length=3, length=10)
-    for N, context_length, batch_size in ((6, 5, 3), (2, 1, 1), (40, 39, 2), (300, 1, 4),
-                                          (20, 5, 5), (400, 256, 3), (9, 3, 1)):
-        starts_of_batch(student, laid_out(200 + torch.randperm(N)), context_length, batch_size)  # (6, 5) has one start only
+    for N, context_length, batch_size in ((6, 5, 3),            # which has one start only
+                                          (2, 1, 1), (40, 39, 2), (300, 1, 4), (20, 5, 5),
+                                          (400, 256, 3), (9, 3, 1)):
+        starts_of_batch(student, laid_out(200 + torch.randperm(N)), context_length, batch_size)
 
 
 def starts_of_batch(student: Student, ids: Tensor, context_length: int,
@@ -69,8 +70,8 @@ def starts_of_batch(student: Student, ids: Tensor, context_length: int,
         f"of them: the last possible start is {last}.",
         ids=ids, context_length=context_length, batch_size=batch_size), student.name, "x, y")
     shape, axes = (batch_size, context_length), "(batch_size, context_length)"
-    if isinstance(x, Tensor) and x.shape == (last + 1,
-                                             context_length) != shape and last + 1 < batch_size:
+    each_start_once = (last + 1, context_length)
+    if isinstance(x, Tensor) and x.shape == each_start_once and last + 1 < batch_size:
         raise Mistake(f"Of {batch_size} windows you return {last + 1}: there are no more starts, "
                       "and you use each once. Draw each start by itself, so that one may come "
                       "twice.")
@@ -105,8 +106,8 @@ def look_at_rows(x: list[list[int]], y: list[list[int]], length: int) -> None:
                           "each token.")
         if 1 - length in steps:
             raise Mistake(f"A window of yours {over_the_end}")
-    shifts = {later - now for row_x, row_y in zip(x, y, strict=True) for now,
-              later in zip(row_x, row_y, strict=True)}
+    shifts = {later - now for row_x, row_y in zip(x, y, strict=True)
+              for now, later in zip(row_x, row_y, strict=True)}
     if shifts == {1}:
         return
     if shifts == {0}:
@@ -172,12 +173,14 @@ def look_at_starts(drawn: Counter, n_starts: int, context_length: int, length: i
 def check_cross_entropy(student: Student) -> None:
     """Checks `fn(logits: (N, V), targets: (N,)) -> ()`."""
     for trial in range(24):
-        N, V = (random.sample((3, 4, 5, 6, 7, 20), 2) if trial < 10
-                else sizes(trial, 2)) if trial < 23 else (3, 300)
-        level, spread = (1000 if trial % 2 else -1000, 2) if trial in (10, 11) else (0,
-                                                                                     60) if trial in (12, 13) else (0, 2)
-        logits, targets = laid_out(torch.randn(N, V) * spread + level), laid_out(torch.randint(V,
-                                                                                               (N,)))
+        if trial < 10:
+            N, V = random.sample((3, 4, 5, 6, 7, 20), 2)
+        else:
+            N, V = sizes(trial, 2) if trial < 23 else (3, 300)
+        level = {10: -1000, 11: 1000}.get(trial, 0)
+        spread = 60 if trial in (12, 13) else 2
+        logits = laid_out(torch.randn(N, V) * spread + level)
+        targets = laid_out(torch.randint(V, (N,)))
         logits.requires_grad_(trial % 3 == 2)
         made = student(logits=logits, targets=targets)
         right = F.cross_entropy(logits, targets)
@@ -186,11 +189,11 @@ def check_cross_entropy(student: Student) -> None:
         answer = tensor(made, "Your loss", (), "()")
         with torch.no_grad():
             if not same(answer, right):
-                raise cross_entropy_mistake(answer, right.detach(), logits.detach(), targets,
-                                            large=level or spread > 2)
+                large = level != 0 or spread > 2
+                raise cross_entropy_mistake(answer, right.detach(), logits.detach(), targets, large)
         if logits.requires_grad and V > 1:
-            look_at_gradients("Your loss", made, right, {"logits":
-                student.given["logits"]}, {"logits": logits})
+            look_at_gradients("Your loss", made, right, {"logits": student.given["logits"]},
+                              {"logits": logits})
 
 
 def loss_of_another_kind(made, N: int) -> Mistake:
@@ -239,8 +242,8 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
         return Mistake("Your loss is NaN: the logarithm of a negative number. Logits are no "
                        "probabilities yet: apply log_softmax first.")
     accuse(answer, {
-        f"{yours}: you add up the {N} tokens. Take their mean, so that the loss does not depend on "
-        "the batch size.": -picked.sum(),
+        f"{yours}: you add up the {N} tokens. Take their mean, so that the loss does not depend "
+        "on the batch size.": -picked.sum(),
         f"{yours}: the sign. The logarithm of a probability is negative, and the loss is its "
         "opposite.": picked.mean(),
         f"{yours}, which is the same in bits: you take logarithms to base 2. Nats come from the "
@@ -258,8 +261,8 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
             (1 - probabilities[rows, targets]).mean(),
         f"{yours}: you pick the logit of the target without normalising it: subtract logsumexp of "
         "its row.": -logits[rows, targets].mean(),
-        f"{yours}: you take the largest probability of each row, whatever the target is. Pick that "
-        "of the target.": -logs.amax(-1).mean(),
+        f"{yours}: you take the largest probability of each row, whatever the target is. Pick "
+        "that of the target.": -logs.amax(-1).mean(),
         f"{yours}: you average over the whole vocabulary. Only the target's logarithm counts.":
             -logs.mean(),
         f"{yours}: you divide by the size of the vocabulary too. Take the mean over the tokens "
@@ -271,8 +274,8 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
         f"{yours}: that is the perplexity, exp of the loss.": right.exp(),
         f"{yours}: the mean leaves out the first token. Here logits and targets belong together "
         "already, so shift nothing.": -picked[1:].mean(),
-        f"{yours}: logits and targets are shifted against each other. They belong together already.":
-            -logs[rows[:-1], targets[1:]].mean(),
+        f"{yours}: logits and targets are shifted against each other. They belong together "
+        "already.": -logs[rows[:-1], targets[1:]].mean(),
         f"{yours}: that is the entropy of the model's own probabilities. The loss asks for the "
         "target's.": -(probabilities * logs).sum(-1).mean(),
         f"{yours}: you pick every target from every row, {N} × {N} numbers: logs[:, targets]. One "
@@ -283,8 +286,8 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
             -picked.sum() / max(1, N - 1),
         f"{yours}: you add the squares of the differences. The loss is −log p of the target.":
             (probabilities - F.one_hot(targets, V)).square().mean(),
-        f"{yours}: some of the target's share goes to all other tokens (label smoothing). Here all "
-        "of it is the target's.": F.cross_entropy(logits, targets, label_smoothing=0.1),
+        f"{yours}: some of the target's share goes to all other tokens (label smoothing). Here "
+        "all of it is the target's.": F.cross_entropy(logits, targets, label_smoothing=0.1),
         f"{yours}: you take the largest loss of all tokens. Take their mean.": (-picked).amax(),
         f"{yours}: you take the median of the tokens. Take their mean.": (-picked).median(),
         f"{yours}: that is the share of wrong guesses. The loss is −log p of the target.":
@@ -335,8 +338,8 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
     setting = f"With steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}, "
     first, rising = right[:warmup], answer[:warmup]
     for_rising = {} if same(rising / peak, first / peak) else {
-        "at step 0 your rate is 0: the first step would teach nothing. The warm-up is peak · (step "
-        "+ 1) / warmup.": first - peak / warmup,
+        "at step 0 your rate is 0: the first step would teach nothing. The warm-up is peak · "
+        "(step + 1) / warmup.": first - peak / warmup,
         f"your warm-up never reaches the peak: at step {warmup - 1} it should be there. Divide by "
         "warmup, not by warmup + 1.": first * warmup / (warmup + 1),
         "there is no warm-up: while step < warmup, the rate is peak · (step + 1) / warmup.":
@@ -354,8 +357,8 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
             first.flip(0),
     }
     if not same(rising / peak, first / peak):
-        accuse(rising / peak, {setting + reason:
-            wrong / peak for reason, wrong in for_rising.items()})
+        accuse(rising / peak,
+               {setting + reason: wrong / peak for reason, wrong in for_rising.items()})
         step = int((rising - first).abs().argmax())
         raise Mistake(f"{setting}in the warm-up, at step {step}, your rate is {rates[step]:.4g} "
                       f"where {float(first[step]):.4g} is right.")
@@ -383,8 +386,8 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         "your rate comes up again at the end: you use a whole wave, cos(2π · progress). Half a "
         "wave is cos(π · progress).":
             floor + (peak - floor) * (1 + torch.cos(2 * math.pi * progress)) / 2,
-        "you use a quarter of a cosine, which ends in a steep fall: (1 + cos(π · progress)) / 2 is "
-        "gentle at both ends.": floor + (peak - floor) * torch.cos(math.pi / 2 * progress),
+        "you use a quarter of a cosine, which ends in a steep fall: (1 + cos(π · progress)) / 2 "
+        "is gentle at both ends.": floor + (peak - floor) * torch.cos(math.pi / 2 * progress),
         "your rate stays at the peak: after the warm-up it falls to the floor.":
             torch.full_like(last, peak),
         "your rate falls at once to the floor and stays there.": torch.full_like(last, floor),
@@ -398,8 +401,8 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         "your rate falls exponentially: here it is half a cosine.":
             peak * (floor / peak) ** progress,
     }
-    accuse(falling / peak, {setting + reason:
-        wrong / peak for reason, wrong in for_falling.items()})
+    accuse(falling / peak,
+           {setting + reason: wrong / peak for reason, wrong in for_falling.items()})
     if rates[warmup] > peak * (1 + 1e-4):
         raise Mistake(f"{setting}at step {warmup} = warmup your rate is {rates[warmup]:.4g}, above "
                       "the peak. The warm-up lasts while step < warmup, without the =.")
@@ -508,8 +511,7 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
     whole = losses[:n // T * T]
     yours = f"Yours is {answer:.4f} where {right:.4f} nats per byte is right"
     unfair = torch.stack([window.mean() for window in windows]).mean()
-    accuse(torch.tensor(answer, dtype=torch.float64), {reason:
-        torch.as_tensor(wrong) for reason, wrong in {
+    suspects = {
         f"{yours}: yours is per token. Divide the sum by n_bytes, so that tokenizers can be "
         "compared.": total / n,
         f"{yours}: you add up and never divide. Divide by n_bytes.": total,
@@ -535,12 +537,14 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
         f"{yours}: the targets are not shifted. The logits at a token speak of the one after it.":
             unshifted(model, ids, T) / n_bytes,
         f"{yours}: you divide by the number of ids. Divide the sum by n_bytes.": total / len(ids),
-    }.items()})
+    }
+    accuse(torch.tensor(answer, dtype=torch.float64),
+           {reason: torch.as_tensor(wrong) for reason, wrong in suspects.items()})
     for reason, (read, step) in {
         f"your windows read {T - 1} tokens, and the model can read {T}: a window has T + 1 ids, T "
         "to read and one more to predict.": (T - 1, T - 1),
-        "your windows overlap: each token is read with as many before it as fit. Here they lie end "
-        "to end, T apart.": (T, 1),
+        "your windows overlap: each token is read with as many before it as fit. Here they lie "
+        "end to end, T apart.": (T, 1),
         "your windows are half as long as they may be.": (T // 2, T // 2),
         "the model is shown one token at a time.": (1, 1),
     }.items():
