@@ -41,8 +41,7 @@ def _prompt_ids(name, value) -> list[int]:
 @takes(logits=_logits, **SETTINGS)
 def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
                      top_p: float | None = None) -> Tensor:
-    """The distribution to draw the next token from: logits (B, V) -> probabilities (B, V), rows
-    summing to 1.
+    """The distribution of the next token: logits (B, V) -> (B, V), rows summing to 1.
 
     temperature: divides the logits; below 1 bolder differences, above 1 flatter; 0 is greedy, all
     on the largest (the first of equals). Then top_k: only the k most likely. Then top_p: only the
@@ -70,8 +69,9 @@ def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None
 
 
 def _largest(logits: Tensor) -> Tensor:
-    """The largest of each row, (B, 1). Raises ValueError where it is no number: such logits choose
-    nothing.
+    """The largest of each row, (B, 1).
+
+    Raises ValueError where it is no number: such logits choose nothing.
     """
     largest = logits.amax(-1, keepdim=True)
     for value in largest.flatten().tolist():                    # faster than isfinite()
@@ -127,10 +127,10 @@ def last_logits(model: GPTModel, ids: list[int], cache) -> Tensor:
 
 
 def draw(probs: Tensor, generator: torch.Generator) -> int:
-    """A token from its distribution (1, V): the first at which the running total exceeds a random
-    share of the whole.
+    """A token drawn from its distribution (1, V).
 
-    The same as `torch.multinomial`, at a sixth of the time.
+    It is the first at which the running total exceeds a random share of the whole. The same as
+    `torch.multinomial`, at a sixth of the time.
     """
     totals = probs.cumsum(-1)                                   # (1, V)
     share = torch.rand(1, 1, generator=generator, device=probs.device) * totals[:, -1:]

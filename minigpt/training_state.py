@@ -1,7 +1,7 @@
-"""A training run between two steps: all that it is made of besides its text, and how it is written
-down and gone back to.
+"""A training run between two steps, how it is written down, and how it is gone back to.
 
-Chance is drawn afresh for each step from the seed and the step's number, so it needs no place here.
+It is all that a run is made of besides its text. Chance is drawn afresh for each step from the seed
+and the step's number, so it needs no place here.
 """
 
 import math
@@ -69,8 +69,9 @@ class TrainingState:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """In here the next step is made. After every tenth the losses are looked at: raises what
-        `check` raises.
+        """In here the next step is made; after every tenth the losses are looked at.
+
+        Raises what `check` raises.
         """
         looking = self.step % CHECK_EVERY == CHECK_EVERY - 1
         before = self.weights() if looking else None
@@ -82,8 +83,9 @@ class TrainingState:
     # Without no_grad, a thread that reads weights meanwhile can wait for torch for ever.
     @torch.no_grad()
     def check(self, validation_loss: float | None = None) -> None:
-        """Raise TrainingDiverged, the model back at good weights, unless all losses so far and the
-        weights are finite.
+        """Raise TrainingDiverged, the model back at good weights, unless all numbers are finite.
+
+        The numbers are all losses so far, and the weights.
         """
         losses, self.unchecked = [float(loss) for loss in self.unchecked], []
         first = self.step - len(losses) + 1
@@ -102,8 +104,9 @@ class TrainingState:
                 "smaller clip")
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it that is tensors, by name (not copies); `load` takes it back. Raises what
-        `check` raises.
+        """All of it that is tensors, by name (not copies); `load` takes it back.
+
+        Raises what `check` raises.
         """
         self.check()
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -115,8 +118,9 @@ class TrainingState:
 
     @takes(tensors=instance(dict))
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to where the run was when `tensors` were written. Raises ValueError for those of
-        another model.
+        """Go back to where the run was when `tensors` were written.
+
+        Raises ValueError for those of another model.
         """
         weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()
                    if name.startswith("model.")}
@@ -142,8 +146,9 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def make_optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices where the recipe says so, Adam for all else. Each group
-    remembers its peak rate.
+    """Muon for the blocks' matrices where the recipe says so, Adam for all else.
+
+    Each group remembers its peak rate.
     """
     fused = [block.attention.qkv.weight for block in model.blocks]
     others = [p for p in model.blocks.parameters()

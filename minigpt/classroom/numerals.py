@@ -1,8 +1,8 @@
-"""A number as people type it, in the ways of several countries: 8, 0.25, 0,25, 10,000, 10 000,
-1/3, ln 256, 64·65/2.
+"""A number as people type it: 8, 0.25, 0,25, 10,000, 10 000, 1/3, ln 256, 64·65/2.
 
-A comma may end the whole part or stand between thousands. Where it could be either, both readings
-are returned: the one who asks knows which of them makes sense.
+Each country has its way. A comma may end the whole part or stand between thousands.
+Where it could be either, both readings are returned: the one who asks knows which of them makes
+sense.
 """
 
 import ast
@@ -51,8 +51,10 @@ HELP = "Type a number, such as 8, 0.25, 1/3, 1e-3 or ln 256."
 
 
 def readings(text: str) -> list[float]:
-    """All finite numbers that `text` may mean, the likeliest first. Raises ValueError with a
-    sentence where it is none."""
+    """All finite numbers that `text` may mean, the likeliest first.
+
+    Raises ValueError with a sentence where it is none.
+    """
     text = text.strip()
     if not text or len(text) > LONGEST:
         raise ValueError(HELP)
@@ -69,8 +71,10 @@ def readings(text: str) -> list[float]:
 
 
 def _numerals(written: str) -> list[str]:
-    """What one numeral may be, as Python writes it: "5,545" is 5545 or 5.545, "0,667" only
-    0.667."""
+    """What one numeral may be, as Python writes it.
+
+    "5,545" is 5545 or 5.545, "0,667" only 0.667.
+    """
     mantissa, exponent = re.fullmatch(r"([\d.,]+)(.*)", written).groups()
     meant = []
     for thousands, decimal in ((",", "."), (".", ",")):

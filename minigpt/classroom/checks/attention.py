@@ -1,4 +1,5 @@
 """Checks for 02_attention: averages, the causal mask, attention, splitting into heads, all of it.
+
 The truth is torch's own.
 """
 
@@ -89,8 +90,9 @@ def halved(x: Tensor) -> Tensor:
 
 @check("causal mask: the past and the present visible, the future hidden, for T = 1 to 260")
 def check_causal_mask(student: Student) -> None:
-    """Checks `fn(T) -> (T, T) bool tensor`, True where position i (the row) may look at position j
-    (the column).
+    """Checks `fn(T) -> (T, T) bool tensor`, True where position i may look at position j.
+
+    i is the row, j the column.
     """
     needs_9_bits = 260
     small = random.sample(range(4, 10), 3)
@@ -139,8 +141,9 @@ def mask_of_numbers(answer: Tensor) -> Mistake:
 @check("split heads: head h has channels h·d_head to (h+1)·d_head at every position, on 16 random "
        "inputs")
 def check_split_heads(student: Student) -> None:
-    """Checks `fn(x: (B, T, C), n_heads) -> (B, n_heads, T, C / n_heads)`: each head is a block of
-    channels.
+    """Checks `fn(x: (B, T, C), n_heads) -> (B, n_heads, T, C / n_heads)`.
+
+    Each head is a block of channels.
     """
     for trial in range(16):
         B, T, n_heads, size = sizes(trial, 4)
@@ -357,9 +360,7 @@ def look_at_weights(weights: Tensor, q: Tensor, k: Tensor, mask: Tensor) -> None
 
 
 def fixed_divisor(weights: Tensor, scores: Tensor, mask: Tensor) -> float | None:
-    """By what the scores have been divided instead of √d, if that is what is wrong with these
-    weights.
-    """
+    """By what the scores have been divided instead of √d, if that is wrong with these weights."""
     logs = torch.where(mask, weights, 1.0).log()
     gaps, log_gaps = (torch.where(mask, values - values.diagonal(dim1=-2, dim2=-1)[..., None], 0.0)
                       for values in (scores, logs))    # against each query's own key, which it sees

@@ -1,6 +1,4 @@
-"""The checks that 05_bug_hunt needs besides those of the other notebooks: bytes for any text, a
-training step, loading.
-"""
+"""The checks of 05_bug_hunt alone: bytes for any text, a training step, loading."""
 
 import copy
 import random
@@ -85,8 +83,9 @@ def look_at_bytes(answer: list[int], text: str) -> None:
 
 
 class Descent:
-    """Gradient descent with momentum, as an optimiser: torch's own take seconds to import, more
-    than a check may.
+    """Gradient descent with momentum, as an optimiser.
+
+    torch's own take seconds to import, more than a check may.
     """
 
     def __init__(self, parameters, rate: float, momentum: float):
@@ -125,8 +124,9 @@ def a_model() -> GPTModel:
 @check("training step: gradients start from zero, the loss goes down, the step is the optimiser's "
        "own", repeatable=False)
 def check_training_step(student: Student) -> None:
-    """Checks `fn(model, optimizer, x, y) -> loss`: one step on x, y (B, T). It is called three
-    times in a row.
+    """Checks `fn(model, optimizer, x, y) -> loss`: one step on x, y (B, T).
+
+    It is called three times in a row.
     """
     for trial in range(5):
         mine = a_model().train(trial != 4)
@@ -212,8 +212,9 @@ def name_the_step(step, start, weights, mine, optimizer, gradients) -> None:
 
 @check("loading: every weight is the saved one, whatever was built on the way")
 def check_load(student: Student) -> None:
-    """Checks `fn(path) -> GPT`: what `gpt.save(path)` wrote, weights, size and tokenizer, in eval
-    mode.
+    """Checks `fn(path) -> GPT`: what `gpt.save(path)` wrote.
+
+    Weights, size and tokenizer, in eval mode.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "saved.safetensors")

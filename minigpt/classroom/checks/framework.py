@@ -1,5 +1,4 @@
-"""How every check talks to a student's function: call it safely, look at what comes back, say what
-is wrong.
+"""How every check calls a student's function, looks at what comes back, and says what is wrong.
 
 A check runs the student's function on fresh random inputs and compares with an independent truth.
 Only once the two differ does it go looking for the reason: it computes what each well-known slip
@@ -38,9 +37,7 @@ TOLERANCE = 1e-4    # how far apart two float32 computations of the same numbers
 
 
 class Mistake(AssertionError):
-    """What a check raises. A notebook shows its sentences alone, without a traceback through the
-    check's own code.
-    """
+    """What a check raises: a notebook shows its sentences alone, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         """The lines that IPython prints in place of a traceback."""
@@ -53,10 +50,10 @@ def fresh_seed() -> int:
 
 
 def check(success: str, repeatable: bool = True):
-    """Makes a check of a function that takes a `Student`: prints one line starting with ✓, or
-    raises `Mistake`.
+    """Makes a check of a function that takes a `Student`.
 
-    `repeatable`: whether the same inputs must give the same answer, which a random batch need not.
+    It prints one line starting with ✓, or raises `Mistake`. `repeatable`: whether the same inputs
+    must give the same answer, which a random batch need not.
     """
     def decorate(body):
         @functools.wraps(body)
@@ -95,8 +92,9 @@ def explained(student: "Student"):
 
 
 class Student:
-    """A student's function, or class, and its name in messages. Call it with named inputs, in its
-    own order.
+    """A student's function, or class, and its name in messages.
+
+    Call it with named inputs, in its own order.
     """
 
     def __init__(self, answer, check: str, seed: int, repeatable: bool = True):
@@ -115,8 +113,7 @@ class Student:
         self.last: Asked | None = None                          # the last call that came back
 
     def __call__(self, hint: str = "", changes: tuple[str, ...] = (), **inputs):
-        """What the student's function returns. Raises `Mistake` where it fails, hangs, or does
-        harm.
+        """What the student's function returns. Raises `Mistake` where it fails or does harm.
 
         `hint` is shown where the inputs were too much for it; `changes` names the inputs that it is
         meant to change.
@@ -124,9 +121,7 @@ class Student:
         return self.ask(self.answer, hint, changes, **inputs)
 
     def ask(self, function, hint: str = "", changes: tuple[str, ...] = (), **inputs):
-        """The same for another function of the student's: a module that the class has made, for
-        one.
-        """
+        """The same for another function of the student's, such as a module of the class."""
         self.given = {key: guards.handed_over(value) for key, value in inputs.items()}
         tensors = [value for value in self.given.values() if isinstance(value, Tensor)]
         if tensors and self._may_ask_twice(function, inputs) and random.random() < 0.3:
@@ -143,8 +138,9 @@ class Student:
         return result
 
     def _may_ask_twice(self, function, inputs: dict) -> bool:
-        """Not where a model is asked, or handed over: it writes down what it is shown, or draws its
-        dropout.
+        """Not where a model is asked, or handed over.
+
+        A model writes down what it is shown, or draws its dropout.
         """
         models = [value for value in (function, *inputs.values()) if isinstance(value, nn.Module)]
         return self.repeatable and not models
@@ -161,8 +157,7 @@ class Student:
         return result
 
     def module(self, hint: str = "", **inputs) -> nn.Module:
-        """An instance of the student's nn.Module, with parameters unlike their first values, in
-        eval mode.
+        """An instance of the student's nn.Module, in eval mode, its parameters shaken.
 
         At first a LayerNorm only normalises and a bias is 0, so that swapping two of them would
         change nothing: small random numbers make every parameter count.
@@ -180,9 +175,7 @@ class Student:
         return module.eval()
 
     def forgetful(self) -> Mistake | None:
-        """Asks the last question once more. Whoever now answers otherwise remembers something, or
-        draws at random.
-        """
+        """Asks the last question again: who answers otherwise remembers, or draws at random."""
         if self.last is None or not self._may_ask_twice(self.last.function, self.last.inputs):
             return None
         try:
@@ -205,9 +198,7 @@ class Student:
         return f"{message} For the same inputs again: {self.check}(…, seed={self.seed})."
 
     def own_work(self) -> None:
-        """Refuses an answer that only calls one that was written before, for another exercise or
-        another bug.
-        """
+        """Refuses an answer that only calls one that was written before, for another exercise."""
         for name in names_read(self.answer):
             other = getattr(self.answer, "__globals__", {}).get(name)
             if (name.startswith("my_") and other is not self.answer
@@ -220,8 +211,9 @@ class Student:
 
 @dataclass(frozen=True)
 class Asked:
-    """One call: of which function, with which inputs, and a copy of what came, from before anybody
-    could change it.
+    """One call: of which function, with which inputs, and a copy of what came.
+
+    The copy is from before anybody could change it.
     """
 
     function: object
@@ -302,15 +294,15 @@ def suggestion(error: Exception) -> str:
 
 
 class TookTooLong(BaseException):
-    """Raised inside a function that does not come back (no Exception, so that `except Exception`
-    misses it).
+    """Raised inside a function that does not come back.
+
+    It is no Exception, so that `except Exception` misses it.
     """
 
 
 @contextmanager
 def time_limit():
-    """Interrupts what runs inside with `TookTooLong`, wherever it is, once it has used
-    `TIME_LIMIT`.
+    """Interrupts what runs inside with `TookTooLong`, once it has used `TIME_LIMIT`.
 
     Again and again, since a bare `except:` in the student's loop catches it.
     """
@@ -373,8 +365,9 @@ def names_read(answer) -> set[str]:
 
 
 def numbers_from_elsewhere(answer) -> dict[str, int]:
-    """The whole numbers that an answer reads from the notebook: sizes of another cell, that happen
-    to have its names.
+    """The whole numbers that an answer reads from the notebook.
+
+    They are sizes of another cell, that happen to have its names.
     """
     found = {name: function.__globals__.get(name)
              for function in functions_of(answer) for name in names_read(answer)}
@@ -411,8 +404,9 @@ def article(value) -> str:
 
 
 def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "float32") -> Tensor:
-    """A detached copy of `value`, once it is a tensor of this shape and dtype ("float" is any
-    floating-point one).
+    """A detached copy of `value`, once it is a tensor of this shape and dtype.
+
+    "float" is any floating-point one.
     """
     has, holds = ("have", "hold") if plural(what) else ("has", "holds")
     if not isinstance(value, Tensor):
@@ -470,8 +464,9 @@ def same(answer: Tensor, right: Tensor, tolerance: float = TOLERANCE) -> bool:
 
 
 def equal(one, other) -> bool:
-    """Whether two answers to the same question are the same, up to rounding; what cannot be
-    compared is.
+    """Whether two answers to the same question are the same, up to rounding.
+
+    What cannot be compared counts as the same.
     """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and torch.allclose(
@@ -484,9 +479,7 @@ def equal(one, other) -> bool:
 
 
 def copied(result):
-    """A copy of an answer: of its tensors, alone or in a tuple, or of all that a list or a
-    dictionary holds.
-    """
+    """A copy of an answer: of its tensors, alone or in a tuple, or of a list or a dictionary."""
     if isinstance(result, Tensor):
         return result.detach().clone()
     if isinstance(result, (tuple, list)):
@@ -510,9 +503,7 @@ def look_at_rounding(answer: Tensor, right: Tensor, what: str) -> None:
 
 
 def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
-    """The message for a mistake that nobody has foreseen: where the two differ most, and by how
-    much.
-    """
+    """The message for an unforeseen mistake: where the two differ most, and by how much."""
     look_at_rounding(answer, right, what)
     gap = (answer.double() - right.double()).abs().nan_to_num(nan=float("inf"))
     largest = numpy.unravel_index(int(gap.argmax()), tuple(gap.shape))   # () for a single number
@@ -525,8 +516,9 @@ def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
 
 def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, Tensor],
                       truth: dict[str, Tensor], exact: bool = True) -> None:
-    """Raises the mistake in the gradients of an answer that is right: without them nothing before
-    it learns.
+    """Raises the mistake in the gradients of an answer that is right.
+
+    Without them nothing before it learns.
 
     `mine` and `truth` hold, by the same names, the leaves that the answer and the right one were
     computed from. Where it is not `exact`, it is enough that a gradient arrives. What torch itself
@@ -560,8 +552,7 @@ def gradients(value: Tensor, direction: Tensor, leaves: list[Tensor]) -> tuple[T
 
 @dataclass(frozen=True)
 class Try:
-    """One input, what the student made of it, and what is right: for answers that are no tensors.
-    """
+    """One input, what the student made of it, and what is right: for answers without tensors."""
 
     inputs: tuple
     answer: object
@@ -579,8 +570,9 @@ def shortest_wrong(tries: list[Try]) -> Try:
 
 
 def explanation(tries: list[Try], suspects: dict) -> str | None:
-    """The first suspect {reason: function with that mistake} that gives the student's answer in
-    every single try.
+    """The first reason whose function gives the student's answer in every single try.
+
+    `suspects`: {reason: function with that mistake}.
     """
     for reason, function in suspects.items():
         if all(function(*one.inputs) == one.answer for one in tries):

@@ -36,8 +36,9 @@ EPS = 1e-5
 @check("layer norm: mean 0 and variance 1 before weight and bias, equal to torch's own on 20 "
        "random inputs")
 def check_layer_norm(student: Student) -> None:
-    """Checks `fn(x: (..., C), weight: (C,), bias: (C,)) -> (..., C)`: last axis, biased variance,
-    eps 1e-5.
+    """Checks `fn(x: (..., C), weight: (C,), bias: (C,)) -> (..., C)`.
+
+    Last axis, biased variance, eps 1e-5.
     """
     shapes = [(*random.sample((2, 3, 4), 2), random.randint(5, 8)) for _ in range(8)]
     shapes += [(4, 4, 4), (1, 1, 6), (5,), (3, 7), (2, 3, 4, 5), (2, 1), (2, 300), (1, 2, 1, 2, 3),
@@ -140,8 +141,9 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
 @check("feed-forward: widen to d_ff, GELU, back to d_model, each position by itself, on 8 random "
        "inputs")
 def check_feed_forward(student: Student) -> None:
-    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C): nn.Linear `expand`, GELU,
-    nn.Linear `contract`.
+    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C).
+
+    nn.Linear `expand`, GELU, nn.Linear `contract`.
     """
     for trial in range(8):
         d_model = one_of(1, 6, 8, 12)
@@ -179,8 +181,9 @@ def learned(module: nn.Module) -> dict[str, Tensor]:
 
 
 def shared_weights(name: str, module: nn.Module, package: nn.Module) -> dict[str, Tensor]:
-    """Random weights of the package's module, by name, and the student's with the same: loaded as
-    the notebook does it.
+    """Random weights of the package's module, by name, which the student's gets too.
+
+    They are loaded as the notebook does it.
     """
     shake(package)
     found, wanted = module.state_dict(), package.state_dict()
@@ -206,9 +209,7 @@ def shared_weights(name: str, module: nn.Module, package: nn.Module) -> dict[str
 
 
 def look_at_linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> None:
-    """The two maps of a student's feed-forward have to be there, where training finds them, and of
-    the right sizes.
-    """
+    """A student's feed-forward has its two maps, of the right sizes, where training finds them."""
     found = [part for part in module.modules() if isinstance(part, nn.Linear)]
     sizes = [(part.in_features, part.out_features) for part in found]
     if not list(module.parameters()):
@@ -299,8 +300,9 @@ PARTS = ("norm1", "attention", "norm2", "feed_forward")
 @check("block: x + attention(norm1(x)), then + feed_forward(norm2(that)), causal, on 8 random "
        "inputs")
 def check_block(student: Student) -> None:
-    """Checks `cls(config: GPTConfig)`, a pre-norm block with `norm1`, `attention`, `norm2` and
-    `feed_forward`.
+    """Checks `cls(config: GPTConfig)`, a pre-norm block, with parts named as in the package.
+
+    They are `norm1`, `attention`, `norm2` and `feed_forward`.
     """
     for trial in range(8):
         d_ff, dropout = one_of(12, 20, 33), one_of(0.0, 0.3) if trial > 1 else 0.3
@@ -318,8 +320,9 @@ def check_block(student: Student) -> None:
 
 def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: Tensor,
             right: Tensor, what: str, config: GPTConfig, look) -> None:
-    """Whether the student's module gives what is right, in eval mode and where there is no dropout;
-    `look` says why not.
+    """Whether the student's module gives what is right; `look` says why not.
+
+    It is asked in eval mode, and in training mode where there is no dropout.
     """
     for mode in (False, True) if config.dropout == 0 else (False,):
         made = student.ask(module.train(mode), x=x)
@@ -490,8 +493,9 @@ def look_into_future(student: Student, module: nn.Module, x: Tensor, answer: Ten
 
 
 def check_without_feed_forward(student: Student) -> None:
-    """d_ff = 0 leaves the feed-forward out. Only a block that means to (its feed_forward is None)
-    is held to it.
+    """d_ff = 0 leaves the feed-forward out.
+
+    Only a block that means to (its feed_forward is None) is held to it.
     """
     config = block_config(d_ff=0)
     try:

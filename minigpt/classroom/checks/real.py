@@ -100,8 +100,9 @@ def rms_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor) -
 @check("SwiGLU: down(silu(gate(x)) * up(x)), each token by itself, without biases, on 6 random "
        "inputs")
 def check_swiglu(student: Student) -> None:
-    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C) with three nn.Linear,
-    `gate`, `up` and `down`.
+    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C).
+
+    It has three nn.Linear, `gate`, `up` and `down`.
     """
     for _ in range(6):
         B, T, d_model = 2, random.randint(3, 5), random.choice((6, 8, 12))
@@ -179,8 +180,9 @@ def swiglu_mistake(answer, right, x, opened, passed, down) -> Mistake:
 @check("grouped heads: each group's keys and values serve its own query heads, right on 12 random "
        "inputs")
 def check_grouped_heads(student: Student) -> None:
-    """Checks `fn(q: (B, H, T, d), k: (B, G, T, d), v: (B, G, T, d), mask: (T, T) bool)
-    -> (B, H, T, d)`, where G divides H.
+    """Checks `fn(q, k, v, mask) -> (B, H, T, d)`, with fewer heads of keys than of queries.
+
+    q: (B, H, T, d); k, v: (B, G, T, d), where G divides H; mask: (T, T) bool.
     """
     for _ in range(12):
         G, n, T = random.randint(2, 3), random.randint(2, 4), random.randint(5, 7)

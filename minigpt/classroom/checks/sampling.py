@@ -1,6 +1,4 @@
-"""Checks for the second half of 04_training_and_sampling: the next token's distribution, and greedy
-generation.
-"""
+"""Checks for the second half of 04: the next token's distribution, and greedy generation."""
 
 import random
 
@@ -63,14 +61,12 @@ def ask_for_probs(student: Student, logits: Tensor, temperature, top_k, top_p) -
 
 
 def close_logits(B: int, V: int) -> Tensor:
-    """Logits that are all but equal: a small temperature in place of 0 would not tell the largest.
-    """
+    """Logits all but equal: a small temperature in place of 0 would not tell the largest."""
     return 1 + torch.stack([torch.randperm(V) for _ in range(B)]) * 1e-4
 
 
 def clear_logits(B: int, V: int, temperature: float, top_k, top_p) -> Tensor:
-    """Random logits without ties, and without a mass so close to top_p that rounding decides: one
-    right answer.
+    """Random logits with one right answer: no ties, and no mass that rounding takes past top_p.
 
     With both filters the first rows are such that it matters which comes first, and whether what
     top_k leaves is scaled up.
@@ -90,8 +86,7 @@ def clear_logits(B: int, V: int, temperature: float, top_k, top_p) -> Tensor:
 
 
 def cut(probs: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
-    """The truth, once temperature and softmax are done: the plain way, a row and a token at a time.
-    """
+    """The truth after temperature and softmax, the plain way: a row and a token at a time."""
     result = torch.zeros_like(probs)
     for row, values in enumerate(probs.tolist()):
         likely = sorted(range(len(values)), key=lambda i: -values[i])[:top_k]
@@ -322,8 +317,9 @@ def back_ascending(probs: Tensor, top_p: float) -> Tensor:
 # ----------------------------------------------------------------------------------- check_generate
 
 class Parrot(nn.Module):
-    """A model whose favourite next token depends on the last two tokens, and that writes down every
-    window it reads.
+    """A model whose favourite next token depends on the last two tokens.
+
+    It writes down every window that it reads.
     """
 
     def __init__(self, config: GPTConfig):
@@ -355,8 +351,7 @@ class Parrot(nn.Module):
 @check("generate: greedy, one token after another, past the context too, the prompt kept, on 13 "
        "prompts")
 def check_generate(student: Student) -> None:
-    """Checks `fn(model, ids: (1, T), max_new_tokens) -> (1, T + max_new_tokens)`: greedy, in a
-    window of the context.
+    """Checks `fn(model, ids: (1, T), max_new_tokens) -> (1, T + max_new_tokens)`, greedy.
 
     The model's context is `model.config.context_length`, and ids that come earlier are no longer
     shown to it.
@@ -440,8 +435,9 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
 
 
 def look_at_windows(model: Parrot, right: list[int], T: int, count: int) -> None:
-    """The ids are right: but this model looks at two of them alone, and another would miss what it
-    was not shown.
+    """Raises the mistake where the ids are right, and the model was not shown all that it can read.
+
+    This model looks at two of them alone: another would miss the rest.
     """
     context_length = model.config.context_length
     for length in range(T, T + count):

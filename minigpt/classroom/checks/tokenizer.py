@@ -37,9 +37,7 @@ def longest_match(text: bytes, vocab: set[bytes]) -> list[bytes]:
 
 
 def grown_match(text: bytes, vocab: set[bytes]) -> list[bytes]:
-    """What growing a token byte by byte gives, if it stops at the first piece that is not in the
-    vocabulary.
-    """
+    """What growing a token byte by byte gives, up to the first piece not in the vocabulary."""
     tokens, start = [], 0
     while start < len(text):
         size = 1
@@ -62,9 +60,7 @@ def match_from_the_end(text: bytes, vocab: set[bytes]) -> list[bytes]:
 
 
 def longest_anywhere(text: bytes, vocab: set[bytes]) -> list[bytes]:
-    """What cutting out the longest token wherever it stands gives, then the next longest in the
-    rest.
-    """
+    """What cutting out the longest token wherever it stands gives, then the next in the rest."""
     for token in sorted(vocab, key=len, reverse=True):
         if text and token in text:
             left, right = text.split(token, 1)
@@ -83,8 +79,9 @@ def fewest_tokens(text: bytes, vocab: set[bytes]) -> int:
 @check("longest match: spells every text, takes the longest token at each place, equal to ours on "
        "59 texts")
 def check_longest_match(student: Student) -> None:
-    """Checks `fn(text: bytes, vocab: set[bytes]) -> list[bytes]`: greedy longest match; `vocab` has
-    all 256 bytes.
+    """Checks `fn(text: bytes, vocab: set[bytes]) -> list[bytes]`: greedy longest match.
+
+    `vocab` has all 256 bytes.
     """
     small = {b"a", b"b", b"c", b"ab", b"abc"} | set(BYTES)
     cases = [(b"", small), (b"abcab", small), (b"ab c", small),
@@ -108,8 +105,9 @@ def check_longest_match(student: Student) -> None:
 
 
 def case_of_any_bytes(longest: int) -> tuple[bytes, set[bytes]]:
-    """A text with line ends, spaces at its ends, a byte-order mark and bytes that are no UTF-8;
-    tokens of up to `longest`.
+    """A text of odd bytes, and a vocabulary with tokens of up to `longest`.
+
+    Line ends, spaces at its ends, a byte-order mark, and bytes that are no UTF-8.
     """
     odd = (b"\n", b"\r\n", b" ", b"\xef\xbb\xbf", b"\xff", b"\x00", "ﬁ".encode(), b"\t", b"E")
     text = b"".join(random.choices((*odd, b"a", b"b", b"ab"), k=longest + 20))
@@ -121,9 +119,7 @@ def case_of_any_bytes(longest: int) -> tuple[bytes, set[bytes]]:
 
 
 def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
-    """Raises what is wrong with this list of tokens whatever the rule: it has to spell the text, in
-    known tokens.
-    """
+    """Raises what is wrong with these tokens whatever the rule: known ones spell the text."""
     if not isinstance(answer, list):
         raise Mistake(f"{name} returns {article(answer)}; it should return a list of bytes, such "
                       f"as {longest_match(text, vocab)}.")
@@ -200,8 +196,9 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
 
 @check("pair counts: every pair of neighbours counted, in order, equal to ours on 42 lists")
 def check_pair_counts(student: Student) -> None:
-    """Checks `fn(ids: list[int]) -> dict[tuple[int, int], int]`: how often each pair of neighbours
-    occurs.
+    """Checks `fn(ids: list[int]) -> dict[tuple[int, int], int]`: how often each pair occurs.
+
+    A pair is two neighbours.
     """
     cases = [[], [7], [1, 2, 1, 2, 1]]
     cases += [random.choices(range(4), k=random.randint(2, 20)) for _ in range(30)]
@@ -381,9 +378,7 @@ def merge_apart(ids, pair, new_id) -> list[int]:
 @check("merge: every pair replaced, from left to right, nothing else touched, equal to ours on 64 "
        "lists")
 def check_merge(student: Student) -> None:
-    """Checks `fn(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]`: one byte-pair
-    merge.
-    """
+    """Checks `fn(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]`, one merge."""
     cases = [([1, 2, 3], (1, 2)), ([3, 1, 2], (1, 2)), ([], (1, 2)), ([1], (1, 2)),
              ([1, 2], (1, 2)), ([5, 5, 5], (5, 5)), ([1, 2, 1, 2, 1], (1, 2))]
     for _ in range(40):
@@ -453,8 +448,9 @@ BROKEN = ("ok é".encode()[:-1], b"\xff", b"\xa9 first", b"a\xf0\x9f\x99b", "é"
 
 @check("decode: characters that span several tokens come back whole, and broken bytes become �")
 def check_decode(student: Student) -> None:
-    """Checks `fn(ids: list[int], vocab: tuple[bytes, ...]) -> str`: ids to text, with U+FFFD for
-    invalid UTF-8.
+    """Checks `fn(ids: list[int], vocab: tuple[bytes, ...]) -> str`: ids to text.
+
+    U+FFFD stands for invalid UTF-8.
     """
     for text in [*TEXTS, "", random.choice("éüøλЖ") + random.choice("🙂🐍🚀") + " end"]:
         vocab = shuffled_vocab(one_of(0, 0, 80_000) if text == TEXTS[0] else 0)
@@ -473,8 +469,9 @@ def check_decode(student: Student) -> None:
 
 
 def shuffled_vocab(more: int = 0) -> tuple[bytes, ...]:
-    """All bytes in any order, some longer tokens, and room before them for `more`: an id is no
-    byte.
+    """All bytes in any order, some longer tokens, and room before them for `more`.
+
+    So an id is no byte.
     """
     longer = (b"the", b" a", b"\xc3", "ß".encode(), b"E\r\n ")
     return (b"unused",) * more + tuple(random.sample(BYTES, len(BYTES))) + longer

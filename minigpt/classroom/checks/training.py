@@ -31,8 +31,9 @@ from minigpt.classroom.checks.framework import (
        "on 23 batches",
        repeatable=False)
 def check_batch(student: Student) -> None:
-    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size,
-    context_length) int64.
+    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`.
+
+    Both are (batch_size, context_length) int64.
     """
     long = 70_000 + torch.randperm(5000)
     batches = [starts_of_batch(student, laid_out(long), 6, 12) for _ in range(6)]
@@ -61,8 +62,9 @@ def check_batch(student: Student) -> None:
 
 def starts_of_batch(student: Student, ids: Tensor, context_length: int,
                     batch_size: int) -> list[int]:
-    """Where the rows of one batch start, once all else about it is right. Every id occurs once: so
-    they are found.
+    """Where the rows of one batch start, once all else about it is right.
+
+    Every id occurs once: so they are found.
     """
     last = len(ids) - context_length - 1
     x, y = pair(student(
@@ -94,8 +96,7 @@ def starts_of_batch(student: Student, ids: Tensor, context_length: int,
 
 
 def look_at_rows(x: list[list[int]], y: list[list[int]], length: int) -> None:
-    """Raises the mistake in a batch, given by the positions at which its tokens stand in the text.
-    """
+    """Raises the mistake in a batch, given by the places of its tokens in the text."""
     over_the_end = ("runs over the end of the text and goes on at its beginning. Stop early "
                     "enough: the last start is len(ids) − context_length − 1.")
     for row in x:
@@ -301,8 +302,7 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
 @check("learning rate: up in a straight line, down in half a cosine, the floor on the last step, "
        "on 15 schedules")
 def check_learning_rate(student: Student) -> None:
-    """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step of some schedules, in
-    any order.
+    """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step, in any order.
 
     peak · (step + 1) / warmup while step < warmup; then half a cosine from peak at `warmup` to
     floor at `steps − 1`.
@@ -412,8 +412,9 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
 
 
 def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
-    """Half a cosine from the peak at step `start` to the floor on the last step: (steps,), of use
-    from `start` on.
+    """Half a cosine from the peak at step `start` to the floor on the last step: (steps,).
+
+    It is of use from `start` on.
     """
     progress = (torch.arange(steps, dtype=torch.float64) - start) / (steps - 1 - start)
     return floor + (peak - floor) * (1 + torch.cos(math.pi * progress)) / 2
@@ -422,8 +423,7 @@ def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
 # ----------------------------------------------------------------------------------- check_evaluate
 
 class Probe(nn.Module):
-    """A model whose guess depends on the last two tokens that it is shown, so that it matters where
-    the text is cut.
+    """A model whose guess depends on the last two tokens: so it matters where the text is cut.
 
     It has dropout, and writes down in which mode it was asked.
     """
@@ -451,11 +451,10 @@ class Probe(nn.Module):
 @check("evaluate: every token of the text counted once, in eval mode, without gradients, in nats "
        "per byte")
 def check_evaluate(student: Student) -> None:
-    """Checks `fn(model, ids: (N,), n_bytes) -> float`: the loss on the whole text, summed over N −
-    1 targets, per byte.
+    """Checks `fn(model, ids: (N,), n_bytes) -> float`: the loss on the whole text, per byte.
 
-    Windows end to end, each of `model.config.context_length` tokens to read, the last perhaps of
-    fewer; the model comes back in the mode in which it came.
+    It is summed over N − 1 targets. Windows end to end, each of `model.config.context_length`
+    tokens to read, the last perhaps of fewer; the model comes back in the mode in which it came.
     """
     for trial in range(12):
         T, V = one_of(4, 6) if trial < 4 else one_of(1, 2, 3, 7, 32), one_of(11, 11, 300)
@@ -484,8 +483,9 @@ def check_evaluate(student: Student) -> None:
 
 @torch.no_grad()
 def losses_of(model: Probe, ids: Tensor, read: int, step: int | None = None) -> Tensor:
-    """−log p of every target, (N − 1,), with windows of `read` tokens, each `step` behind the last,
-    which counts only its end.
+    """−log p of every target, (N − 1,), with windows of `read` tokens.
+
+    Each begins `step` behind the last, and counts only its end.
     """
     step, losses = step or read, []
     for end in range(min(read, len(ids) - 1), len(ids) - 1 + step, step):
