@@ -28,12 +28,11 @@ Guard = Callable[[str, Any], Any]
 
 
 def takes(*relations: Callable[[dict], None], **guards: Guard) -> Callable:
-    """Decorates a function, or a class: its arguments pass their guards first. What is left to its
-    default passes none.
+    """Decorates a function, or a class: its arguments pass their guards first.
 
-    `relations` then see all arguments together, by name, and raise where two of them do not go
-    together. It raises at the call for a generator function too, and `inspect.getsource` shows the
-    body.
+    What is left to its default passes none. `relations` then see all arguments together, by name,
+    and raise where two of them do not go together. It raises at the call for a generator function
+    too, and `inspect.getsource` shows the body.
     """
     def decorate(function):
         if isinstance(function, type):
@@ -82,8 +81,9 @@ def integer(low: int | None = None, high: int | None = None, *, optional: bool =
 
 def number(low: float | None = None, high: float | None = None, *, open_low: bool = False,
            optional: bool = False) -> Guard:
-    """A finite number from `low` (not `low` itself, where `open_low`) to `high`; None too where it
-    is `optional`.
+    """A finite number from `low` to `high`; None too where it is `optional`.
+
+    `low` itself is not allowed where `open_low`.
     """
     def guard(name, value):
         if optional and value is None:
@@ -123,8 +123,9 @@ def choice(allowed, *, optional: bool = False) -> Guard:
 
 
 def instance(kind: type, what: str | None = None, *, optional: bool = False) -> Guard:
-    """A `kind` of thing: a bool, a GPTModel, … `what` says it in words where the type's name does
-    not.
+    """A `kind` of thing, such as a bool or a GPTModel.
+
+    `what` says it in words where the type's name does not.
     """
     def guard(name, value):
         if not (optional and value is None) and not isinstance(value, kind):
@@ -145,8 +146,9 @@ def path(name: str, value) -> Path:
 
 
 def text(name: str, value) -> str:
-    """A string that UTF-8 can write, so one without lone surrogates (half of a character, as
-    "\\ud83d").
+    """A string that UTF-8 can write.
+
+    So one without lone surrogates (half of a character, as "\\ud83d").
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, not {shown(value)}")

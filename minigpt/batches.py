@@ -35,8 +35,9 @@ def token_ids(name, value) -> np.ndarray | Tensor:
 @takes(ids=token_ids, n_bytes=integer(1))
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text as the model reads it: `ids` (N,), a line break first for the text to follow, and its
-    length in bytes.
+    """A text as the model reads it: its `ids` (N,), and its length in bytes.
+
+    A line break stands first, for the text to follow.
     """
 
     ids: np.ndarray | Tensor
@@ -50,10 +51,10 @@ class TokenizedText:
 
 @takes(tokenizer=instance(Tokenizer))
 def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | None:
-    """The ids of a text that comes in pieces, as uint16 in a memory-mapped temporary file; None
-    where there is no text.
+    """The ids of a text in pieces, as uint16 in a temporary file; None where there is no text.
 
-    Memory does not grow with the text, and the file goes when nobody needs it any more.
+    The file is memory-mapped. Memory does not grow with the text, and the file goes when nobody
+    needs it any more.
     """
     lengths = np.array([len(token) for token in tokenizer.vocab])
     n_bytes = 0
@@ -81,8 +82,7 @@ def _one_window(given: dict) -> None:
        generator=instance(torch.Generator, optional=True))
 def random_batch(ids, context_length: int, batch_size: int, generator: torch.Generator | None = None
                  ) -> tuple[Tensor, Tensor]:
-    """`batch_size` windows of `ids` (N,), from anywhere in it, and for each token the one that
-    follows.
+    """`batch_size` windows of `ids` (N,), from anywhere, and for each token the one that follows.
 
     Returns x and y, both (batch_size, context_length) int64, y one token later than x. Each of the
     N - context_length possible starts is equally likely. Raises ValueError where `ids` is too short

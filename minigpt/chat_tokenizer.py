@@ -32,10 +32,10 @@ class ChatTokenizer(Tokenizer):
     """
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[str], special: Iterable[int]):
-        """`tokens`, in the order of their ids, and `merges`, each "left right", are written as
-        GPT-2 writes bytes; `special` are ids.
+        """`tokens` in the order of their ids, `merges`, each "left right"; `special` are ids.
 
-        Raises ValueError where a merge names or makes a token that there is not.
+        Tokens and merges are written as GPT-2 writes bytes. Raises ValueError where a merge names
+        or makes a token that there is not.
         """
         special, byte_of = set(special), _bytes_by_character()
         ids = {token: i for i, token in enumerate(tokens)}
@@ -80,11 +80,10 @@ class ChatTokenizer(Tokenizer):
         return self._remembered[word]
 
     def _merge(self, ids: list[int]) -> list[int]:
-        """Of all pairs of neighbours the one learned first is merged, the leftmost of equals, until
-        none was learned.
+        """Of all pairs of neighbours the one learned first is merged, until none was learned.
 
-        A queue has every pair with its rank and its place, so that time grows with the length of a
-        word, not its square.
+        Of equals the leftmost comes first. A queue has every pair with its rank and its place, so
+        that time grows with the length of a word, not its square.
         """
         following = list(range(1, len(ids) + 1))    # the place of the next token
         before = list(range(-1, len(ids) - 1))
@@ -108,9 +107,7 @@ class ChatTokenizer(Tokenizer):
 
 
 def _bytes_by_character() -> dict[str, int]:
-    """GPT-2's way to write bytes: a printable one as itself, the others as the characters from
-    U+0100 on, in order.
-    """
+    """GPT-2's way to write bytes: printable ones as themselves, the others from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1),
                  *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -135,8 +132,9 @@ def words(text: str) -> Iterator[str]:
 
 @cache
 def digits() -> re.Pattern:
-    """One digit: any character of Unicode's categories N…, for which Python's `re` has no name. It
-    gets them as ranges, which are fast.
+    """One digit: any character of Unicode's categories that begin with N.
+
+    Python's `re` has no name for them. It gets them as ranges, which are fast.
     """
     codes = [code for code in range(0x110000) if category(chr(code))[0] == "N"]
     starts = [code for before, code in pairwise([-1, *codes]) if code > before + 1]

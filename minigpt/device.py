@@ -14,8 +14,9 @@ from minigpt.arguments import shown
 
 
 def find_device(name: str) -> torch.device:
-    """"cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there. ValueError for one
-    that is not.
+    """"cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest that is there.
+
+    Raises ValueError for one that is not.
     """
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()),
              "cpu": 1}
@@ -38,22 +39,21 @@ def a_device(name: str, value) -> torch.device:
 
 
 def processor_has_bfloat16() -> bool:
-    """Whether this processor has AVX512-BF16, for products in bfloat16; without it they are many
-    times slower.
+    """Whether this processor has AVX512-BF16: instructions for products in bfloat16.
 
-    AMD's laptops have them from Zen 4 on (AVX512-BF16), Intel's servers from Sapphire Rapids on
-    (AMX too).
+    Without them they are many times slower. AMD's laptops have them from Zen 4 on (AVX512-BF16),
+    Intel's servers from Sapphire Rapids on (AMX too).
     """
     return torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 @contextmanager
 def matrix_products(device: torch.device, bfloat16: bool) -> Iterator[None]:
-    """In here, matrix products are in bfloat16 if so asked, where the processor has instructions
-    for it; else float32.
+    """In here, matrix products are in bfloat16 if so asked; else in float32.
 
-    A bfloat16 is a float32 without its last 16 bits: the same range, 8 significant bits (2.4
-    decimal digits). What is added up stays float32, so the loss hardly notices.
+    Where the processor has no instructions for it, they stay in float32. A bfloat16 is a float32
+    without its last 16 bits: the same range, 8 significant bits (2.4 decimal digits). What is added
+    up stays float32, so the loss hardly notices.
     """
     if bfloat16 and device.type == "cpu" and processor_has_bfloat16():
         # torch's fused attention takes longer over a short context in bfloat16 than the plain

@@ -88,9 +88,7 @@ def _temporary(target: Path) -> str:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Delete what killed processes have left of their attempts to write `path`, so that it does not
-    pile up.
-    """
+    """Delete what killed processes left of their attempts to write `path`: it would pile up."""
     for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
         with contextlib.suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > ABANDONED:
@@ -105,11 +103,10 @@ def _umask() -> int:
 
 def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor],
                  metadata: dict[str, str]) -> None:
-    """Write tensors and strings to a safetensors file of our own `kind`, atomically, with a
-    checksum.
+    """Write tensors and strings to a safetensors file of our own `kind`, atomically.
 
-    Equal tensors and strings make equal files, byte for byte. Raises OSError naming the file when
-    it cannot be written.
+    It has a checksum. Equal tensors and strings make equal files, byte for byte. Raises OSError
+    naming the file when it cannot be written.
     """
     metadata = metadata | {"format": kind, "format_version": FORMAT_VERSION, "sha256": BLANK}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -156,16 +153,18 @@ def _entry(checksum: str) -> bytes:
 
 
 def _header(content: bytes) -> tuple[dict, int]:
-    """The header of a safetensors file (8 bytes that give its length, then JSON), and where the
-    tensors begin.
+    """The header of a safetensors file, and where the tensors begin.
+
+    8 bytes give its length, then comes JSON.
     """
     end = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:end]), end
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with its strings sorted by name: the library writes them in an
-    order left to chance.
+    """The same safetensors file with its strings sorted by name.
+
+    The library writes them in an order left to chance.
     """
     header, end = _header(content)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

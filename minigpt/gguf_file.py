@@ -31,8 +31,9 @@ class GGUFFile:
     tensors: dict[str, dict]
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor in float32, whatever it is stored in. Raises ValueError, naming the file, where
-        that can't be done.
+        """A tensor in float32, whatever it is stored in.
+
+        Raises ValueError, naming the file, where that can't be done.
         """
         from gguf import GGMLQuantizationType, quants
         if name not in self.tensors:

@@ -25,8 +25,7 @@ from minigpt.self_attention import KeyValueCache, attention, causal_mask, rotate
        rotary_base=number(1), norm_eps=number(0))
 @dataclass(frozen=True)
 class LlamaConfig(GPTConfig):
-    """The size of a Llama: a `GPTConfig`, with rotary positions and a tied head, and three numbers
-    more.
+    """The size of a Llama: a `GPTConfig` with rotary positions and a tied head, and three numbers.
 
     n_groups: G, heads of keys and values, must divide n_heads; rotary_base: how slowly the last
     pair of channels turns; norm_eps: what keeps RMSNorm's root away from 0. Raises TypeError or
@@ -109,9 +108,7 @@ class GroupedHeads(nn.Module):
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None,
                 rotation: Tensor | None = None) -> Tensor:
-        """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those that it holds, and join
-        them.
-        """
+        """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those in it, and join them."""
         q, k, v = self._heads(x, rotation)            # (B, H, T, d_head), (B, G, T, d_head) twice
         start, T = 0, x.shape[1]
         if cache is not None:
@@ -124,8 +121,9 @@ class GroupedHeads(nn.Module):
         return self._merge(out)
 
     def with_weights(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same output by way of `attention`, and the weights (B, H, T, T): for pictures, and to
-        check `forward`.
+        """The same output by way of `attention`, and the weights (B, H, T, T).
+
+        For pictures, and to check `forward`.
         """
         q, k, v = self._heads(x, rotation)
         n = self.n_heads // self.n_groups

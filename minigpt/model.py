@@ -34,8 +34,9 @@ def _pairs_of_channels(given: dict) -> None:
        positions=choice(POSITIONS), tied=flag)
 @dataclass(frozen=True)
 class GPTConfig:
-    """The size of a model. The defaults are the reference's. Raises TypeError or ValueError for a
-    size that cannot be.
+    """The size of a model. The defaults are the reference's.
+
+    Raises TypeError or ValueError for a size that cannot be.
 
     vocab_size: V, tokens in the vocabulary; context_length: the most tokens that it sees at once;
     d_model: C, channels of a token; n_heads: attention heads, must divide d_model; n_layers:
@@ -68,10 +69,9 @@ class GPTConfig:
 
 
 class FeedForward(nn.Module):
-    """What a token does with what it has gathered: widen to d_ff, GELU, back to d_model, each token
-    by itself.
+    """What a token does with what it has gathered: widen to d_ff, GELU, back to d_model.
 
-    GELU: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
+    Each token does so by itself. GELU: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
     """
 
     @takes(d_model=integer(1), d_ff=integer(1), dropout=number(0, 1))
@@ -88,8 +88,9 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward; each reads a normalised copy of the stream and adds its result
-    to the stream.
+    """Attention, then feed-forward.
+
+    Each reads a normalised copy of the stream and adds its result to the stream.
     """
 
     @takes(config=instance(GPTConfig))
@@ -158,8 +159,7 @@ class GPTModel(nn.Module):
         return torch.stack(weights)
 
     def new_cache(self) -> list[KeyValueCache]:
-        """An empty key/value cache for `forward`, one for each layer, with room for a full context.
-        """
+        """Empty key/value caches for `forward`, one a layer, with room for a full context."""
         return [KeyValueCache(self.config.context_length) for _ in self.blocks]
 
     @property
@@ -185,9 +185,7 @@ class GPTModel(nn.Module):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """In here the model is in eval mode, without dropout; the mode that it was in is put back
-    afterwards.
-    """
+    """In here the model is in eval mode, without dropout; afterwards in the mode that it was in."""
     was_training = model.training
     if was_training:                                   # setting it takes a walk through all modules
         model.eval()
@@ -206,8 +204,9 @@ def is_a_model(name: str, value) -> nn.Module:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Small random weights (GPT-2's 0.02), so that the first guess is nearly uniform and the first
-    loss nearly ln V.
+    """Small random weights (GPT-2's 0.02).
+
+    So the first guess is nearly uniform, and the first loss nearly ln V.
     """
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=0.02)

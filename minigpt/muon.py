@@ -21,8 +21,9 @@ COEFFICIENTS = ((8.28721201814563, -23.595886519098837, 17.300387312530933),
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov's momentum, then orthogonalisation. Raises ValueError for a parameter that is not a
-    matrix.
+    """Nesterov's momentum, then orthogonalisation.
+
+    Raises ValueError for a parameter that is not a matrix.
 
     `stacked`: how many matrices lie on top of one another in each parameter: three in a fused QKV.
     """
@@ -61,8 +62,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """About the nearest matrices with all singular values 1, for a stack of them (N, rows,
-    columns).
+    """About the nearest matrices with all singular values 1, for a stack (N, rows, columns).
 
     About: three polynomials leave most of them between 0.2 and 1.9, which trains as well as a
     closer answer, and faster. An odd polynomial of a matrix x is a polynomial of its square x xᵀ,

@@ -1,5 +1,4 @@
-"""The pace of a training run: what is used of its budget, what still fits into it, and when to
-evaluate.
+"""The pace of a run: what is used of its budget, what still fits, and when to evaluate.
 
 A budget is a number of steps or of seconds. The learning-rate schedule has to know how many steps
 there will be, so seconds are turned into steps again and again, at the pace of the last ones.
@@ -18,11 +17,11 @@ LARGEST_SHARE = 0.1                  # of a budget of seconds that all evaluatio
 
 
 class Pace:
-    """The pace of one run, whose `state` has the steps done, the seconds spent, and what the last
-    evaluation took.
+    """The pace of one run.
 
-    `steps` or `seconds` is the budget, and the other is None. `evaluation_tokens`: how many tokens
-    an evaluation reads, 0 where there is none.
+    Its `state` has the steps done, the seconds spent, and what the last evaluation took. `steps` or
+    `seconds` is the budget, and the other is None. `evaluation_tokens`: how many tokens an
+    evaluation reads, 0 where there is none.
     """
 
     def __init__(self, state, steps: int | None, seconds: float | None, evaluations: int,
@@ -61,15 +60,13 @@ class Pace:
         return (self.planned - self.state.step) * self.seconds_a_step
 
     def plan(self) -> int:
-        """How many steps the run will have at its end, as far as one can tell before the next step.
-        """
+        """How many steps the run will have at its end, as far as one can tell by now."""
         self.used_before = self.used
         self.planned = self.steps or self._steps_in_seconds()
         return self.planned
 
     def _steps_in_seconds(self) -> int:
-        """How many steps the budget of seconds comes to, with the last evaluation paid from it too.
-        """
+        """How many steps the budget of seconds comes to, the last evaluation paid from it too."""
         unknown = self.state.step + 1_000                 # the schedule is still warming up
         if not self.durations:
             return unknown
@@ -79,9 +76,7 @@ class Pace:
         return self.state.step + max(1, int(left / self.seconds_a_step))
 
     def evaluation_is_due(self) -> bool:
-        """Whether the last step passed one of the places where the validation loss is measured, or
-        was the last.
-        """
+        """Whether the last step passed a place where the loss is measured, or was the last."""
         times, budget = self.evaluations, self.steps or self.seconds
         if self.seconds and (cost := self._evaluation_seconds()):   # it is paid from the budget
             times = min(times, int(LARGEST_SHARE * self.seconds / cost))

@@ -27,8 +27,9 @@ def _betas(name, value) -> tuple[float, float]:
        bfloat16=flag)
 @dataclass(frozen=True)
 class Recipe:
-    """How to train, whatever the model and the text. Rates are peaks: the schedule warms up to
-    them, and decays.
+    """How to train, whatever the model and the text.
+
+    Rates are peaks: the schedule warms up to them, and decays.
 
     batches: "random" windows of the text, or "epochs", in each of which no window comes twice;
     optimizer: "adam" (AdamW) for every weight, or "muon" for the blocks' matrices and AdamW for the
@@ -88,8 +89,9 @@ def preset(name: str) -> Preset:
 
 def recipe(name: str, batch_size: int | None = None, learning_rate: float | None = None,
            label_smoothing: float | None = None) -> Recipe:
-    """A preset's recipe, the given values in place of its own; Muon's rate moves in proportion to
-    the learning rate.
+    """A preset's recipe, the given values in place of its own.
+
+    Muon's rate moves in proportion to the learning rate.
     """
     usual = preset(name).recipe
     given = {"batch_size": batch_size, "learning_rate": learning_rate,

@@ -1,7 +1,7 @@
-"""What a person needs while a model trains: a bar that moves, a way to stop that loses nothing, and
-how it went.
+"""What a person needs while a model trains: a bar, a way to stop, and how it went.
 
-It reads the reports of a training loop, and knows nothing of how they come about.
+To stop loses nothing. It reads the reports of a training loop, and knows nothing of how they come
+about.
 """
 
 import signal
@@ -50,8 +50,7 @@ class History:
 
 
 class StopRequest:
-    """False until somebody asked to stop; `at_once`: not even the step that is under way may end.
-    """
+    """False until somebody asked to stop; `at_once`: not even the step under way may end."""
 
     def __init__(self):
         self.requested = self.at_once = False
@@ -62,11 +61,10 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Turns Ctrl-C (a notebook's stop button too) and SIGTERM into a wish, to be granted between
-    two steps.
+    """Turns Ctrl-C and SIGTERM into a wish, to be granted between two steps.
 
-    A second one stops at once. In a thread other than the main one no signal arrives, and nothing
-    is changed.
+    A notebook's stop button sends a Ctrl-C too. A second one stops at once. In a thread other than
+    the main one no signal arrives, and nothing is changed.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -92,8 +90,9 @@ def stop_request() -> Iterator[StopRequest]:
 
 def until_stopped(loop: Generator[Report], stop: StopRequest, progress: bool = True
                   ) -> Iterator[Report]:
-    """The reports of a training loop to its end, or until `stop`; with a bar, if `progress`. It
-    closes the loop.
+    """The reports of a training loop to its end, or until `stop`; a bar, if `progress`.
+
+    It closes the loop.
     """
     with closing(loop):
         try:
@@ -118,8 +117,7 @@ def without_bar(items: Iterable, what: str, total: int | None = None) -> Iterabl
 
 
 def with_progress_bar(reports: Iterator[Report]) -> Iterator[Report]:
-    """The same reports, shown as a bar with the loss, the last validation loss and the time left.
-    """
+    """The same reports, shown as a bar with the loss, the last validation loss, the time left."""
     from tqdm.auto import tqdm
     losses = {}
     with tqdm(unit="step", dynamic_ncols=True) as bar:

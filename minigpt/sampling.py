@@ -68,8 +68,9 @@ def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None
 
 
 def _largest(logits: Tensor) -> Tensor:
-    """The largest of each row, (B, 1). Raises ValueError where it is no number: such logits choose
-    nothing.
+    """The largest of each row, (B, 1).
+
+    Raises ValueError where it is no number: such logits choose nothing.
     """
     largest = logits.amax(-1, keepdim=True)
     for value in largest.flatten().tolist():                    # faster than isfinite()
@@ -125,10 +126,10 @@ def last_logits(model: GPTModel, ids: list[int], cache) -> Tensor:
 
 
 def draw(probs: Tensor, generator: torch.Generator) -> int:
-    """A token from its distribution (1, V): the first at which the running total exceeds a random
-    share of the whole.
+    """A token drawn from its distribution (1, V).
 
-    From the same distribution as `torch.multinomial`, in a sixth of the time.
+    It is the first at which the running total exceeds a random share of the whole. From
+    the same distribution as `torch.multinomial`, in a sixth of the time.
     """
     totals = probs.cumsum(-1)                                   # (1, V)
     share = torch.rand(1, 1, generator=generator, device=probs.device) * totals[:, -1:]

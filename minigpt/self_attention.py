@@ -37,8 +37,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Te
 
 
 def rotations(T: int, d_head: int, base: float = 10_000.0) -> Tensor:
-    """Rotary positions: how each position turns each pair of channels, (T, d_head / 2, 2) cosines
-    and sines.
+    """How each position turns each pair of channels: (T, d_head / 2, 2) cosines and sines.
+
+    These are rotary positions.
 
     Early pairs turn fast, late ones slowly, as the hands of a clock: from 1 radian a position down
     to nearly 1 / `base`. The product of a query and a key that were turned depends on the distance
@@ -63,8 +64,7 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
 
 
 class KeyValueCache:
-    """The keys and values of the tokens that one attention layer has read, so that none is computed
-    twice.
+    """The keys and values of the tokens that one attention layer has read: none is made twice.
 
     Room for `capacity` tokens is taken once; `append` fills it and returns what is there.
     """
@@ -75,9 +75,7 @@ class KeyValueCache:
         self.keys = self.values = torch.empty(0)        # later (B, H, capacity, d_head) each
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add those of T tokens, (B, H, T, d_head) each; return all so far, (B, H, length, d_head)
-        each.
-        """
+        """Add those of T tokens, (B, H, T, d_head); return all so far, their T now `length`."""
         B, H, T, d_head = keys.shape
         if self.length == 0:
             room = (B, H, self.capacity, d_head)
@@ -114,8 +112,7 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None,
                 rotation: Tensor | None = None) -> Tensor:
-        """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those that the cache holds, and
-        join them.
+        """(B, T, C) -> (B, T, C). With a cache, the T tokens follow those that it holds, and join.
 
         `rotation` is for rotary positions: what `rotations` gives, for these T tokens.
         """
@@ -132,8 +129,9 @@ class MultiHeadAttention(nn.Module):
         return self._merge(out)
 
     def with_weights(self, x: Tensor, rotation: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same output by way of `attention`, and the weights (B, H, T, T): for pictures, and to
-        check `forward`.
+        """The same output by way of `attention`, and the weights (B, H, T, T).
+
+        For pictures, and to check `forward`.
         """
         q, k, v = self._heads(x, rotation)
         out, weights = attention(q, k, v, causal_mask(x.shape[1], x.device))

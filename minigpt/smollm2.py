@@ -36,18 +36,19 @@ READ_BETWEEN_LOOKS = 64         # tokens that a chat reads before whoever listen
 
 
 class SmolLM2(GPT):
-    """A `GPT` with Llama's parts, whose weights others have trained. It reads and writes; it is
-    neither trained nor saved.
+    """A `GPT` with Llama's parts, whose weights others have trained.
+
+    It reads and writes; it is neither trained nor saved.
     """
 
     file: GGUFFile              # what it was read from, to look into, as 06_real_model does
 
     @classmethod
     def read(cls, bfloat16: bool = False) -> "SmolLM2":
-        """From the installed package. `bfloat16` holds the weights in 16 bits, half the memory,
-        where the processor computes with them; elsewhere they stay in float32.
+        """From the installed package; `bfloat16` holds the weights in 16 bits, half the memory.
 
-        Raises FileNotFoundError where the package is missing, ValueError where its file is damaged.
+        Only where the processor computes with them: elsewhere they stay in float32. Raises
+        FileNotFoundError where the package is missing, ValueError where its file is damaged.
         """
         file = open_gguf(weights_file())
         dtype = torch.bfloat16 if bfloat16 and processor_has_bfloat16() else torch.float32
@@ -59,9 +60,7 @@ class SmolLM2(GPT):
     def stream(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8,
                top_k: int | None = None, top_p: float | None = None,
                seed: int | None = None) -> Iterator[str]:
-        """A continuation of `prompt`, piece by piece, until the model ends it, or `max_new_tokens`
-        have come.
-        """
+        """A continuation of `prompt`, piece by piece, to its end or to `max_new_tokens`."""
         ids = generate_ids(self.model, self._ids(prompt), max_new_tokens, temperature, top_k, top_p,
                            seed)
         ends = {self.tokenizer.special[end] for end in ENDS}
@@ -70,8 +69,9 @@ class SmolLM2(GPT):
     @takes(text=nonempty_text)
     @torch.inference_mode()
     def evaluate(self, text: str) -> float:
-        """The loss on a text in nats per UTF-8 byte; each token is predicted from up to
-        context_length before it.
+        """The loss on a text in nats per UTF-8 byte.
+
+        Each token is predicted from up to context_length before it.
         """
         context_length, total = self.model.config.context_length, 0.0
         ids = torch.tensor([self._ids(START) + self.tokenizer.encode(text)])    # (1, T + 1)
@@ -86,15 +86,17 @@ class SmolLM2(GPT):
     @takes(prompt=valid_text)
     @torch.inference_mode()
     def attention_weights(self, prompt: str) -> Tensor:
-        """What each head looks at, reading the last 256 tokens of `prompt`: (n_layers, n_heads, T,
-        T).
+        """What each head looks at: (n_layers, n_heads, T, T).
+
+        The model reads the last 256 tokens of `prompt`.
         """
         ids = torch.tensor([self._ids(prompt)[-LOOKED_AT:]])
         return self.model.attention_weights(ids)[:, 0].float()
 
     def chat(self, system: str = SYSTEM) -> "Chat":
-        """A conversation in which nothing is said yet but the `system` message, which tells the
-        model who it is to be.
+        """A conversation in which nothing is said yet but the `system` message.
+
+        That tells the model who it is to be.
         """
         return Chat(self, system)
 
@@ -122,12 +124,11 @@ class SmolLM2(GPT):
 
 
 class Chat:
-    """A conversation with a chat model. What was said stays, and what the model has read of it is
-    not read twice.
+    """A conversation with a chat model.
 
-    To the model a conversation is one row of tokens, in which special tokens mark who speaks: the
-    "template" of SmolLM2's makers. When the context is full, the oldest question and answer are
-    forgotten.
+    What was said stays, and what the model has read of it is not read twice. To the model a
+    conversation is one row of tokens, in which special tokens mark who speaks: the "template" of
+    SmolLM2's makers. When the context is full, the oldest question and answer are forgotten.
     """
 
     @takes(system=valid_text)
@@ -145,11 +146,11 @@ class Chat:
     def reply(self, message: str, max_new_tokens: int = 300, temperature: float = 0.7,
               top_k: int | None = None, top_p: float | None = None,
               seed: int | None = None) -> Iterator[str]:
-        """The model's answer to `message`, piece by piece, as it is sampled. Stop listening to stop
-        it.
+        """The model's answer to `message`, piece by piece, as it is sampled.
 
-        A long message is read in pieces; after each of them comes an empty string, so that whoever
-        listens can stop it then. Raises ValueError where the message does not fit into the context.
+        Stop listening to stop it. A long message is read in pieces; after each of them comes an
+        empty string, so that whoever listens can stop it then. Raises ValueError where the message
+        does not fit into the context.
         """
         question = turn(self.tokenizer, "user", message)
         opening = [self.tokenizer.special["<|im_start|>"], *self.tokenizer.encode("assistant\n")]
@@ -200,8 +201,9 @@ class Chat:
 
 
 def turn(tokenizer: ChatTokenizer, role: str, text: str) -> list[int]:
-    """What somebody says, between the marks: `role` is "system", "user" or "assistant". Marks in
-    `text` are plain text.
+    """What somebody says, between the marks; marks in `text` are plain text.
+
+    `role` is "system", "user" or "assistant".
     """
     start, end = tokenizer.special["<|im_start|>"], tokenizer.special["<|im_end|>"]
     return [start, *tokenizer.encode(f"{role}\n{text}"), end, *tokenizer.encode("\n")]
@@ -218,8 +220,9 @@ def text_of(tokenizer: ChatTokenizer, ids: Iterator[int | None]) -> Iterator[str
 
 
 def weights_file() -> Path:
-    """Where the installed package keeps the weights. Raises FileNotFoundError, with the way to get
-    them.
+    """Where the installed package keeps the weights.
+
+    Raises FileNotFoundError, with the way to get them.
     """
     package = importlib.util.find_spec(PACKAGE)
     found = sorted(Path(package.origin).parent.glob("*.gguf")) if package else []
@@ -230,8 +233,7 @@ def weights_file() -> Path:
 
 
 def read_tokenizer(file: GGUFFile) -> ChatTokenizer:
-    """The tokenizer that a file describes. Raises ValueError, naming the file, where there is none.
-    """
+    """The tokenizer that a file describes. Raises ValueError, naming the file, if there is none."""
     settings = file.settings
     try:
         kinds = settings["tokenizer.ggml.token_type"]
@@ -258,8 +260,9 @@ def read_config(file: GGUFFile) -> LlamaConfig:
 
 
 def read_model(file: GGUFFile, dtype: torch.dtype = torch.float32) -> LlamaModel:
-    """The model with the file's weights. Raises ValueError where a tensor is missing, or has
-    another shape.
+    """The model with the file's weights.
+
+    Raises ValueError where a tensor is missing, or has another shape.
     """
     config = read_config(file)
     with torch.device("meta"):                      # no numbers yet: the file's take their place

@@ -1,5 +1,4 @@
-"""Training: the learning-rate schedule, a step, the evaluation, and the loop that turns a new model
-into a trained one.
+"""Training: the learning-rate schedule, a step, the evaluation, and the loop over them.
 
 The loop is a generator of reports, `for report in training_loop(...)`: a notebook draws them, the
 command line shows a bar, a test collects them, and none of them needs a hook. To pause is not to
@@ -34,8 +33,9 @@ _one_step_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class Report:
-    """One step of training. `step` steps are done of `steps` (an estimate, while the budget is in
-    seconds).
+    """One step of training: `step` steps are done of `steps`.
+
+    That is an estimate, while the budget is in seconds.
     """
 
     step: int
@@ -63,13 +63,13 @@ def _within_its_limits(given: dict) -> None:
        peak=number(0, open_low=True), floor=number(), decay=choice(DECAYS))
 def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float,
                   decay: str = "cosine") -> float:
-    """The rate of `step` (0 to steps - 1): a line up to `peak`, then half a cosine, or a line, down
-    to `floor`.
+    """The rate of `step` (0 to steps - 1): a line up to `peak`, then down to `floor`.
 
-    The peak is first reached at step warmup - 1, and the floor on the last step (where that is step
-    `warmup` itself, there is no way down, and it has the peak). Source of the cosine: Loshchilov
-    and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017); that a line to zero
-    does as well or better: Bergsma et al., "Straight to Zero" (2025).
+    The way down is half a cosine, or a line. The peak is first reached at step warmup - 1, and the
+    floor on the last step (where that is step `warmup` itself, there is no way down, and it has the
+    peak). Source of the cosine: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
+    Restarts" (2017); that a line to zero does as well or better: Bergsma et al., "Straight to Zero"
+    (2025).
     """
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -120,10 +120,10 @@ def next_batch(state: TrainingState, ids) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def dropout_seeded(state: TrainingState) -> Iterator[None]:
-    """In here dropout draws from the step's seed. It uses the RNG state of the whole process, which
-    is put back after.
+    """In here dropout draws from the step's seed.
 
-    Where nothing is dropped, that state is left alone.
+    It uses the RNG state of the whole process, which is put back after. Where nothing is dropped,
+    that state is left alone.
     """
     dropping, on_gpu = state.model.config.dropout > 0, state.device.type == "cuda"
     with torch.random.fork_rng(devices=[state.device] if on_gpu else [], enabled=dropping):
@@ -135,10 +135,10 @@ def dropout_seeded(state: TrainingState) -> Iterator[None]:
 @takes(model=is_a_model, text=instance(TokenizedText), batch_size=integer(1))
 @torch.no_grad()
 def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16) -> float:
-    """The loss on the whole text, in nats per byte: windows cut end to end, every token of the text
-    predicted once.
+    """The loss on the whole text, in nats per byte.
 
-    In eval mode and without gradients; the model's mode is put back afterwards.
+    Windows are cut end to end, and every token of the text is predicted once. In eval mode and
+    without gradients; the model's mode is put back afterwards.
     """
     T, device = model.config.context_length, next(model.parameters()).device
     total = 0.0

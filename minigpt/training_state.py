@@ -1,5 +1,4 @@
-"""A training run between two steps: all that it is made of besides its text, and how it is written
-down and gone back to.
+"""A training run between two steps, how it is written down, and how it is gone back to.
 
 Random numbers are drawn afresh for each step, from the seed and the number of its batch, so the RNG
 state needs no place here.
@@ -102,8 +101,9 @@ class TrainingState:
                 "smaller clip")
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it that is tensors, by name (not copies); `load` takes it back. Raises what
-        `check` raises.
+        """All of it that is tensors, by name (not copies); `load` takes it back.
+
+        Raises what `check` raises.
         """
         self.check()
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -115,8 +115,9 @@ class TrainingState:
 
     @takes(tensors=instance(dict))
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to where the run was when `tensors` were written. Raises ValueError for those of
-        another model.
+        """Go back to where the run was when `tensors` were written.
+
+        Raises ValueError for those of another model.
         """
         weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()
                    if name.startswith("model.")}
@@ -142,8 +143,9 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def make_optimizers(model: GPTModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices where the recipe says so, Adam for all else. Each group
-    remembers its peak rate.
+    """Muon for the blocks' matrices where the recipe says so, Adam for all else.
+
+    Each group remembers its peak rate.
     """
     fused = [block.attention.qkv.weight for block in model.blocks]
     others = [p for p in model.blocks.parameters()

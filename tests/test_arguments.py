@@ -46,8 +46,10 @@ NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file
 # What stands behind the doors, and trusts who calls it: torch's own errors are good enough there.
 INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",
           "MultiHeadAttention.with_weights", "FeedForward.forward", "TransformerBlock.forward",
-          "TransformerBlock.with_weights", "evaluating", "train_step", "next_batch", "share_of_peak", "evaluate_if_due", "report", "dropout_seeded",
-          "memory_errors_explained", "make_optimizers", "TrainingState.check", "TrainingState.watched", "last_logits", "draw"}
+          "TransformerBlock.with_weights", "evaluating", "train_step", "next_batch", "share_of_peak", "evaluate_if_due", "report",
+          "dropout_seeded",
+          "memory_errors_explained", "make_optimizers", "TrainingState.check", "TrainingState.watched",
+          "last_logits", "draw"}
 
 
 @dataclass

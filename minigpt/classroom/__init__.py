@@ -26,5 +26,5 @@ from minigpt.classroom.explore_model import (flops_per_token, gelu_picture, meas
 from minigpt.classroom.explore_training import (descent_explorer, sampling_explorer,
                                                 schedule_explorer)
 from minigpt.classroom.live_panel import live_training
-from minigpt.classroom.explore_real import (bits_explorer, bits_picture, chat, losses_in_bits, real_model,
-                                            switched_off)
+from minigpt.classroom.explore_real import (bits_explorer, bits_picture, chat, losses_in_bits,
+                                            real_model, switched_off)

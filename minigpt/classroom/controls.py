@@ -1,10 +1,10 @@
-"""What a student moves and types into: sliders, lists, boxes; and the voice that tells a screen
-reader what came of it.
+"""What a student moves and types into: sliders, lists, boxes; and a voice for screen readers.
 
-Sliders and text boxes are small widgets of our own (anywidget). The sliders of ipywidgets have no
-name for a screen reader, and the number beside them cannot be typed into by every keyboard; its
-text boxes send what is half typed while the kernel is busy. Ours are the browser's own controls
-with a label, in `static/`. Lists and check boxes are those of ipywidgets.
+The voice tells what came of it. Sliders and text boxes are small widgets of our own (anywidget).
+The sliders of ipywidgets have no name for a screen reader, and the number beside them cannot be
+typed into by every keyboard; its text boxes send what is half typed while the kernel is busy. Ours
+are the browser's own controls with a label, in `static/`. Lists and check boxes are those of
+ipywidgets.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,7 @@ STATIC = Path(__file__).with_name("static")
 
 
 class NumberSlider(anywidget.AnyWidget):
-    """A slider from `min` to `max`. Values outside are moved to the nearer end, as a slider
-    would."""
+    """A slider from `min` to `max`; values outside are moved to the nearer end."""
 
     _esm = STATIC / "slider.js"
     scale = Unicode("linear").tag(sync=True)            # or "log"
@@ -88,8 +87,7 @@ class OptionSlider(anywidget.AnyWidget):
 
 
 class TextBox(anywidget.AnyWidget):
-    """A line to type in. `value` is what was committed, or, where it is to `follow`, what stands
-    there now."""
+    """A line to type in: `value` is what was committed, or, with `follow`, what stands there."""
 
     _esm = STATIC / "text_box.js"
     description = Unicode().tag(sync=True)
@@ -159,6 +157,5 @@ def checkbox(label: str, value: bool):
 
 
 def text_box(label: str, value: str, *, follow: bool = True, placeholder: str = ""):
-    """A line to type in; followed letter by letter, or else taken with Enter or when the box is
-    left."""
+    """A line to type in, taken with Enter or when the box is left, or followed letter by letter."""
     return TextBox(description=label, value=value, follow=follow, placeholder=placeholder)

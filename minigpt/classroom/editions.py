@@ -1,7 +1,8 @@
-"""What the students' copies (`student.py`) and the teacher's (`teach.py`) share: both are made from `notebooks/`.
+"""What the students' copies (`student.py`) of `notebooks/` and the teacher's (`teach.py`) share.
 
-Their outputs are cleared, so that a prediction is one. Each copy remembers with which cells it was written: so one that
-nobody has touched can be renewed when its notebook changes, and nobody's work is ever written over.
+Their outputs are cleared, so that a prediction is one. Each copy remembers with which cells it was
+written: so one that nobody has touched can be renewed when its notebook changes, and nobody's work
+is ever written over.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import nbformat
 from minigpt import corpus
 from minigpt.files import write_atomically
 
-# edition(notebook) makes a copy; renewed(there, fresh) says what becomes of the one that is there, given a fresh one.
+# edition(notebook) makes a copy; renewed(there, fresh) says what becomes of the one that is there,
+# given a fresh one.
 Edition = Callable[[nbformat.NotebookNode], nbformat.NotebookNode]
 Renewed = Callable[[nbformat.NotebookNode, nbformat.NotebookNode], nbformat.NotebookNode]
 
@@ -33,11 +35,12 @@ def without_outputs(notebook):
 
 def has_run(notebook) -> bool:
     """Whether any cell shows that it ran."""
-    return any(cell.cell_type == "code" and (cell.outputs or cell.execution_count) for cell in notebook.cells)
+    return any(cell.outputs or cell.execution_count
+               for cell in notebook.cells if cell.cell_type == "code")
 
 
 def as_written(notebook) -> bool:
-    """Whether the cells are still those that the copy was written with. What they put out does not count."""
+    """Whether the cells are still those that the copy was written with, whatever they put out."""
     return notebook.metadata.get("minigpt", {}).get("cells") == fingerprint(notebook)
 
 
@@ -48,15 +51,17 @@ def fingerprint(notebook) -> str:
 
 
 def write_copies(edition: Edition, renewed: Renewed, source: Path, target: Path) -> list[str]:
-    """Writes the `edition` of each notebook in `source` into `target`, and returns a line about each.
+    """Writes the `edition` of each notebook in `source` into `target`; returns a line about each.
 
-    Raises FileNotFoundError where `source` has no notebooks, OSError naming the file where a copy can't be written.
+    Raises FileNotFoundError where `source` has no notebooks, OSError naming the file where a copy
+    can't be written.
     """
     paths = sorted(source.glob("*.ipynb"))
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {source}")
     target.mkdir(parents=True, exist_ok=True)
-    return [f"{path.name}: {_write_copy(edition(_read(path)), renewed, target / path.name)}" for path in paths]
+    return [f"{path.name}: {_write_copy(edition(_read(path)), renewed, target / path.name)}"
+            for path in paths]
 
 
 def _write_copy(fresh, renewed: Renewed, path: Path) -> str:
@@ -65,11 +70,12 @@ def _write_copy(fresh, renewed: Renewed, path: Path) -> str:
     if path.exists():
         try:
             there = _read(path)
-        except (ValueError, AttributeError, nbformat.ValidationError):      # what nbformat raises for other files
+        except (ValueError, AttributeError, nbformat.ValidationError):  # nbformat's, of other files
             return "left as it is, and it is no notebook. Rename it to get a fresh copy."
         new = renewed(there, fresh)
         if new == there:
-            return "up to date" if new == fresh else "left as it is, with your work. Rename it to get a fresh copy."
+            return ("up to date" if new == fresh
+                    else "left as it is, with your work. Rename it to get a fresh copy.")
         if new != fresh:
             told = "outputs cleared, your changes kept. Rename it to get a fresh copy."
     write_atomically(path, (nbformat.writes(new) + "\n").encode())
@@ -81,12 +87,14 @@ def _read(path: Path):
 
 
 def main(write: Callable[[Path, Path], list[str]], folder: str, title: str) -> int:
-    """The command line of both: writes the copies, and says what became of each. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog=f"python -m minigpt.classroom.{folder}", description=f"Write {title}.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(folder), help=f"where to write (default: {folder})")
+    """The command line of both: writes the copies, says what became of each, returns the status."""
+    parser = argparse.ArgumentParser(prog=f"python -m minigpt.classroom.{folder}",
+                                     description=f"Write {title}.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(folder),
+                        help=f"where to write (default: {folder})")
     target = parser.parse_args().folder.expanduser()
     try:
-        notebooks = corpus.data_folder().with_name("notebooks")         # what ships lies side by side
+        notebooks = corpus.data_folder().with_name("notebooks")     # what ships lies side by side
         print("\n".join(write(notebooks, target)))
     except OSError as error:
         print(f"{title} could not be written: {error}", file=sys.stderr)

@@ -37,8 +37,7 @@ VALUES = torch.tensor([[2., 0.], [0., 1.], [2., -1.]])          # (3, d_head)
 # ---- three scores, a mix
 
 def mixing_desk(tokens=TOKENS, vectors: Tensor = VALUES) -> Explorer:
-    """A slider for each token's score; the softmax of the scores as bars, and the mix of `vectors`
-    that it makes."""
+    """A slider for each token's score; their softmax as bars, and the mix of `vectors` it makes."""
     def draw(**scores):
         weights = torch.tensor([float(score) for score in scores.values()]).softmax(-1)       # (3,)
         mix = weights @ vectors                                                               # (d,)
@@ -75,8 +74,7 @@ def pair(vector: Tensor) -> str:
 # ---- a query in the plane
 
 def query_explorer(tokens=TOKENS, keys: Tensor = KEYS) -> Explorer:
-    """A query that can be turned and stretched among the keys (3, 2); beside it the scores and the
-    weights."""
+    """A query to be turned and stretched among the keys (3, 2); beside it scores and weights."""
     def draw(first, second):
         query = torch.tensor([float(first), float(second)])
         scores = keys @ query                                          # (3,), not yet divided by √d
@@ -155,16 +153,14 @@ WIDTHS = tuple(2 ** i for i in range(10))               # d = 1 to 512
 
 @cache
 def measured_variance(d: int, pairs: int = 4000) -> float:
-    """The variance of q · k over random pairs of `d` independent entries with mean 0 and variance
-    1."""
+    """The variance of q · k over random pairs of `d` independent entries, mean 0 and variance 1."""
     generator = torch.Generator().manual_seed(d)
     q, k = torch.randn(2, pairs, d, generator=generator)
     return float((q * k).sum(-1).var())
 
 
 def saturated(d: int, divide: bool) -> tuple[Tensor, Tensor, float]:
-    """(weights, gradient of the largest weight by each score, variance of the scores) of five
-    typical scores."""
+    """(weights, gradient of the largest by each score, variance) of five typical scores."""
     variance = measured_variance(d) / (d if divide else 1)
     weights = (FIVE * variance ** 0.5).softmax(-1)                          # (5,)
     largest = weights.argmax()
@@ -173,8 +169,7 @@ def saturated(d: int, divide: bool) -> tuple[Tensor, Tensor, float]:
 
 
 def saturation_explorer() -> Explorer:
-    """Five scores of the size that d channels give: their softmax, and what is left of its
-    gradient."""
+    """Five scores as large as d channels give: their softmax, and what is left of its gradient."""
     def draw(d, divide):
         weights, gradient, variance = saturated(d, divide)
         figure, (left, right) = new_figure(10, 4.2, columns=2)
@@ -213,8 +208,7 @@ def show_five(axes, numbers: Tensor, colour: str, hatch: str, label: str, limits
 
 
 def saturation_picture(widths=(1, 16, 64, 256)) -> Picture:
-    """The saturation at a few sizes, side by side: above without the division by √d, below with
-    it."""
+    """The saturation at a few sizes: above without the division by √d, below with it."""
     figure, axes = new_figure(10, 4.6, rows=2, columns=len(widths), sharex=True, sharey=True)
     for row, divide in zip(axes, (False, True), strict=True):
         for panel, d in zip(row, widths, strict=True):
@@ -247,8 +241,10 @@ LENGTHS = tuple(2 ** i for i in range(5, 15))           # T = 32 to 16,384
 
 
 def cost_explorer() -> Explorer:
-    """Multiplications and additions of one attention layer against T: its two matrices, and its T
-    × T part."""
+    """Operations of one attention layer against T: its two matrices, and its T × T part.
+
+    The operations are multiplications and additions.
+    """
     def draw(d_model):
         T = np.array(LENGTHS, dtype=float)
         picture = lines(

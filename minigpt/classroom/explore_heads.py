@@ -26,8 +26,7 @@ SENTENCE = "She was very happy with her sister"
 
 
 def attention_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
-    """The attention weights of a layer and a head of `gpt` on a text: row i is what token i looks
-    at."""
+    """The weights of a layer and a head of `gpt` on a text: row i is what token i looks at."""
     def draw(text, layer, head):
         ids, cut = last_ids(gpt, text)
         weights = attention_of(gpt, ids)[layer - 1, head - 1]
@@ -45,8 +44,7 @@ def attention_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
 
 
 def head_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
-    """The same with two switches: the causal mask on or off, and a temperature that the scores are
-    divided by."""
+    """The same with two switches: the causal mask, and a temperature that divides the scores."""
     def draw(text, layer, head, mask, temperature):
         ids, cut = last_ids(gpt, text)
         q, k = (
@@ -91,8 +89,7 @@ def layer_and_head(gpt: GPT, text: str) -> dict:
 
 
 def telling_head(weights: Tensor) -> tuple[int, int]:
-    """(layer, head), from 1, of (n_layers, n_heads, T, T): the one that looks most decidedly at
-    some earlier token.
+    """(layer, head), from 1, of (n_layers, n_heads, T, T), that looks hardest at earlier tokens.
 
     Many heads look at the token itself or at the first one, which every row may: those say little
     of the sentence.
@@ -115,8 +112,7 @@ def attention_of(gpt: GPT, ids: list[int]) -> Tensor:
 
 
 def queries_and_keys(gpt: GPT, ids: list[int]) -> tuple[Tensor, Tensor]:
-    """What each head of each layer asks and offers while it reads `ids`: two of (n_layers,
-    n_heads, T, d_head)."""
+    """What each head asks and offers, reading `ids`: two of (n_layers, n_heads, T, d_head)."""
     model, seen = gpt.model, []
     hooks = [
         block.attention.qkv.register_forward_hook(lambda layer, read, made: seen.append(made.cpu()))
@@ -128,7 +124,8 @@ def queries_and_keys(gpt: GPT, ids: list[int]) -> tuple[Tensor, Tensor]:
         for hook in hooks:
             hook.remove()
     H, d_head = model.config.n_heads, model.config.d_model // model.config.n_heads
-    heads = torch.cat(seen).unflatten(-1, (-1, d_head)).transpose(1, 2)  # (layers, H + 2 G, T, d_head)
+    heads = torch.cat(seen).unflatten(-1, (-1, d_head))         # (n_layers, T, H + 2 G, d_head)
+    heads = heads.transpose(1, 2)
     G = (heads.shape[1] - H) // 2         # heads of keys: H, or fewer where several share theirs
     q, k = heads[:, :H], heads[:, H:H + G]
     if model.rotation is not None:        # rotary positions turn queries and keys after this matrix
@@ -141,8 +138,7 @@ def queries_and_keys(gpt: GPT, ids: list[int]) -> tuple[Tensor, Tensor]:
 def attention_map(
     gpt: GPT, ids: list[int], weights: Tensor, layer: int, head: int, masked: bool = True
 ) -> Page:
-    """The weights (T, T) of one head as a table of coloured cells; where `masked`, the future is
-    hatched."""
+    """The weights (T, T) of one head as coloured cells; where `masked`, the future is hatched."""
     labels = [token_label(gpt.tokenizer.id_to_token(i)) for i in ids]
     words = map_in_words(labels, weights, layer, head, masked)
     head_row = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in labels)

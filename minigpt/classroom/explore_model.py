@@ -1,5 +1,7 @@
-"""The model in numbers and pictures: what a size costs, where the parameters are, what each part
-adds. For 03_model."""
+"""The model in numbers and pictures: what it costs, where it is large, what each part adds.
+
+For 03_model.
+"""
 
 import math
 import time
@@ -30,8 +32,7 @@ PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_l
 
 
 def flops_per_token(config: GPTConfig) -> int:
-    """Floating-point operations that training takes for one token: forward, and twice that
-    backward.
+    """Floating-point operations that training takes for a token: forward, and twice that back.
 
     Two for each weight of a matrix (a multiplication and an addition), and two products of T by
     d_head in each head's attention. Embeddings are looked up and cost none. Source: Kaplan et al.,
@@ -43,8 +44,10 @@ def flops_per_token(config: GPTConfig) -> int:
 
 
 def training_bytes(config: GPTConfig, batch_size: int) -> int:
-    """Memory that training takes, about: weights, gradients, Adam's two averages, and the
-    activations kept for backward."""
+    """Memory that training takes, about.
+
+    Weights, gradients, Adam's two averages, and the activations kept for backward.
+    """
     tokens = batch_size * config.context_length
     a_token = config.n_layers * (14 * config.d_model + 2 * config.d_ff) + 2 * config.vocab_size
     return 4 * (4 * sum(config.parameter_counts().values()) + tokens * a_token)
@@ -52,8 +55,10 @@ def training_bytes(config: GPTConfig, batch_size: int) -> int:
 
 @cache
 def measured_rate() -> float:
-    """This machine's floating-point operations per second in training, measured once on a small
-    model."""
+    """Floating-point operations a second of this machine in training, measured once.
+
+    What it is measured on is a small model.
+    """
     with torch.random.fork_rng():
         model, ids = GPTModel(PROBE), torch.randint(PROBE.vocab_size, (8, PROBE.context_length))
     times = []
@@ -75,8 +80,7 @@ def measured(amount: float, units) -> str:
 
 
 def size_explorer() -> Explorer:
-    """Slide the sizes; see the parameters of each part, the work, the memory, and the time of a
-    step here."""
+    """Slide the sizes; see each part's parameters, the work, the memory, and a step's time here."""
     def draw(vocab_size, d_model, n_layers, d_ff, context_length):
         config = GPTConfig(vocab_size, context_length, d_model, 4, n_layers, d_ff * d_model)
         batch, work = 16, flops_per_token(config)
@@ -88,19 +92,18 @@ def size_explorer() -> Explorer:
                 "step on this machine</p>", sizes_picture(config)]
 
     widths = (32, 64, 128, 192, 256, 384, 512, 768)
-    return Explorer(draw, {"vocab_size": option_slider("vocabulary", 1024,
-                                                       (256, 512, 1024, 2048, 4096, 8192, 50257)),
+    vocabularies = (256, 512, 1024, 2048, 4096, 8192, 50257)
+    contexts = (16, 32, 64, 128, 256, 512, 1024)
+    return Explorer(draw, {"vocab_size": option_slider("vocabulary", 1024, vocabularies),
                            "d_model": option_slider("d_model", 192, widths),
                            "n_layers": slider("layers", 2, 1, 12),
                            "d_ff": slider("d_ff, in d_model", 4, 0, 8),
-                           "context_length": option_slider("context", 64,
-                                                           (16, 32, 64, 128, 256, 512, 1024))},
+                           "context_length": option_slider("context", 64, contexts)},
                     wait=0.1, still=sizes_picture(GPTConfig(1024, 64, 192, 4, 2, 768)))
 
 
 def sizes_picture(config: GPTConfig) -> Picture:
-    """Where the parameters are. No measured time in it, which would differ from machine to
-    machine."""
+    """Where the parameters are. No measured time is in it: machines differ."""
     counts = config.parameter_counts()
     largest = max(counts, key=counts.get)
     return bars(list(counts), [n / 1e6 for n in counts.values()], value_label="million parameters",

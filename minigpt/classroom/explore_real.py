@@ -26,18 +26,14 @@ from minigpt.smollm2 import SYSTEM, SmolLM2
 
 
 class Missing(FileNotFoundError):
-    """What a cell says that needs the real model where there is none: in a notebook, its sentence
-    alone.
-    """
+    """What a cell says that needs the real model where there is none: its sentence alone."""
 
     def _render_traceback_(self) -> list[str]:
         return textwrap.wrap(f"✗ {self}", width=110, break_long_words=False)
 
 
 class NotHere:
-    """Stands where the real model would, and says how to get it as soon as it is asked for
-    anything.
-    """
+    """Stands where the real model would, and says how to get it when asked for anything."""
 
     def __init__(self, message: str):
         self.__dict__["message"] = message
@@ -68,11 +64,10 @@ PARTS = {"everything": "", "token embeddings": "token_embedding", "attention": "
 
 
 def in_bits(weight: Tensor, bits: int) -> Tensor:
-    """The nearest numbers to `weight` (…, C) that `bits` bits each can say, where blocks of 32
-    share a scale and a minimum.
+    """The nearest numbers to `weight` (…, C) that `bits` bits each can say.
 
-    Scale and minimum are float16, as in llama.cpp's Q4_1. Raises RuntimeError where 32 does not
-    divide C.
+    Blocks of 32 share a scale and a minimum. Scale and minimum are float16, as in llama.cpp's Q4_1.
+    Raises RuntimeError where 32 does not divide C.
     """
     blocks = weight.unflatten(-1, (-1, BLOCK))          # (…, C / 32, 32)
     low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
@@ -83,8 +78,9 @@ def in_bits(weight: Tensor, bits: int) -> Tensor:
 
 
 def matrices(model: nn.Module, part: str = "everything") -> dict[str, nn.Parameter]:
-    """The weights that are stored in few bits: matrices, whose rows are whole blocks. Norms and
-    biases stay as they are.
+    """The weights that are stored in few bits: matrices, whose rows are whole blocks.
+
+    Norms and biases stay as they are.
     """
     return {name: weight for name, weight in model.named_parameters()
             if weight.dim() == 2 and PARTS[part] in name}
@@ -100,8 +96,9 @@ def gpt_in_bits(gpt: GPT, bits: int, part: str = "everything") -> GPT:
 
 
 def megabytes(gpt: GPT, bits: int) -> float:
-    """The size of its weights on disk: for each number of a matrix `bits`, and a 32nd of two
-    float16; 32 bits for the rest.
+    """The size of its weights on disk, with `bits` for each number of a matrix.
+
+    To those come two float16 for each block of 32; the rest takes 32 bits.
     """
     rounded = sum(weight.numel() for weight in matrices(gpt.model).values())
     return (rounded * (bits + 2 * 16 / BLOCK) + (gpt.model.n_parameters - rounded) * 32) / 8e6
@@ -173,12 +170,11 @@ def switched_off(gpt: GPT, heads: Sequence[tuple[int, int]]) -> Iterator[None]:
 # --------------------------------------------------------------------------------------------- chat
 
 class ChatPanel(Card):
-    """A conversation: the system message, what was said, a line to type in, buttons to send, to
-    stop, to begin anew.
+    """A conversation: what was said, a line to type in, buttons to send, to stop, to begin anew.
 
-    `send()`, `stop()` and `restart()` are what the buttons do; `shown` is the HTML widget with what
-    was said, `said` the same as a list of (who, text); `announcer` tells an answer to a screen
-    reader once it is whole.
+    The system message is part of it. `send()`, `stop()` and `restart()` are what the buttons do;
+    `shown` is the HTML widget with what was said, `said` the same as a list of (who, text);
+    `announcer` tells an answer to a screen reader once it is whole.
     """
 
     def __init__(self, gpt: SmolLM2, question: str):

@@ -1,5 +1,7 @@
-"""Tokens made visible: coloured pieces of a sentence, vocabularies that grow, merges one at a
-time. For 01_tokenizer."""
+"""Tokens made visible: coloured pieces, vocabularies that grow, merges one at a time.
+
+For 01_tokenizer.
+"""
 
 import html
 from functools import cache
@@ -17,15 +19,19 @@ SHOWN_TOKENS = 300
 
 @cache
 def training_text() -> str:
-    """The first 300,000 characters of the training part: enough to choose a vocabulary from while
-    a class waits."""
+    """The first 300,000 characters of the training part.
+
+    Enough to choose a vocabulary from while a class waits.
+    """
     return corpus.split([corpus.read_text("austen")])[0][0][:300_000]
 
 
 @cache
 def trained(method: str, vocab_size: int) -> Tokenizer:
-    """A tokenizer for the explorers. The largest is trained once; the smaller ones are its
-    beginning, as if trained alone."""
+    """A tokenizer for the explorers: the largest is trained once.
+
+    The smaller ones are its beginning, as if trained alone.
+    """
     if method == "bytes" or vocab_size == SIZES[-1]:
         return Tokenizer.train(training_text(), vocab_size, method)
     largest = trained(method, SIZES[-1])
@@ -33,8 +39,7 @@ def trained(method: str, vocab_size: int) -> Tokenizer:
 
 
 def tiles(above: list[str], below: list | None = None) -> str:
-    """Short texts as coloured tiles in a row, each with a smaller text under it where `below` has
-    some."""
+    """Short texts as coloured tiles in a row, with smaller texts under them from `below`."""
     notes = below or [None] * len(above)
     pieces = "".join(
         f'<span class="minigpt-tile minigpt-tile-{place % COLOURS}"><b>{html.escape(label)}</b>'
@@ -106,8 +111,7 @@ def merge_explorer(text: str = "the cat that sat there, the fat cat") -> Explore
 
 
 def merged(ids: list[int], tokenizer: Tokenizer, how_many: int) -> list[int]:
-    """`ids` after the first `how_many` merges of a tokenizer, one after the other, over the whole
-    text."""
+    """`ids` after the first `how_many` merges of a tokenizer, each over the whole text."""
     for new_id, pair in enumerate(tokenizer.merges[:how_many], start=256):
         place = 0
         while place < len(ids) - 1:
@@ -118,8 +122,10 @@ def merged(ids: list[int], tokenizer: Tokenizer, how_many: int) -> list[int]:
 
 
 def size_picture(text: str, sizes=SIZES):
-    """Bytes per token against the size of the vocabulary, for the three methods, on a text that
-    none was trained on."""
+    """Bytes per token against the size of the vocabulary, for the three methods.
+
+    The text is one that none was trained on.
+    """
     n_bytes = len(text.encode())
     curves = {method: (sizes, [n_bytes / len(trained(method, size).encode(text)) for size in sizes])
               for method in ("bpe", "substring")}

@@ -1,5 +1,4 @@
-"""The sliders around training in 04: a step downhill, the schedule of the rate, the draw of a
-token."""
+"""The sliders around training in 04: a step downhill, the rate's schedule, a token's draw."""
 
 from collections.abc import Sequence
 
@@ -43,8 +42,7 @@ def descent_explorer(rate: float = 0.1) -> Explorer:
 def schedule_explorer(
     steps: int = 400, warmup: int = 40, peak: float = 0.01, floor: float = 0.1
 ) -> Explorer:
-    """The learning rate of every step, by the package's own schedule. `floor` is a share of the
-    peak."""
+    """The rate of every step, by the package's own schedule; `floor` is a share of the peak."""
     def draw(steps, warmup, peak, floor, decay):
         rates = [
             learning_rate(step, steps, warmup, peak, floor * peak, decay) for step in range(steps)
@@ -75,8 +73,7 @@ def schedule_in_words(rates: Sequence[float], warmup: int, decay: str) -> str:
 
 
 def sampling_explorer(tokens: Sequence[str], logits) -> Explorer:
-    """The bars of a handful of tokens with these logits (V,), as the three knobs of sampling leave
-    them."""
+    """The bars of a few tokens with these logits (V,), as sampling's three knobs leave them."""
     def draw(**chosen):
         probabilities = next_token_probs(logits[None], **settings(**chosen))[0]
         order = logits.argsort(descending=True).tolist()

@@ -1,7 +1,8 @@
-"""Imported before anything else of the classroom: what a notebook's front end needs is there, and says nothing.
+"""Imported before the rest of the classroom: what a front end needs is there, and says nothing.
 
-Where it is missing, the error names the extra to install. Where the home folder can't be written to, as on some hubs,
-Matplotlib makes do with a temporary folder, and tells so in six lines of red under a notebook's first cell: not here.
+Where it is missing, the error names the extra to install. Where the home folder can't be written
+to, as on some hubs, Matplotlib makes do with a temporary folder, and tells so in six lines of red
+under a notebook's first cell: not here.
 """
 
 import logging
@@ -19,7 +20,8 @@ except ModuleNotFoundError as error:
     missing = error.name.split(".")[0]
     raise ModuleNotFoundError(
         f"the notebooks' side of minigpt needs {missing}, which is not installed: "
-        'pip install "minigpt[notebook]" (in a clone: python3 run.py setup)', name=error.name) from None
+        'pip install "minigpt[notebook]" (in a clone: python3 run.py setup)',
+        name=error.name) from None
 finally:
     logger.setLevel(level)
 

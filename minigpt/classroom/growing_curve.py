@@ -1,5 +1,6 @@
-"""A loss curve that grows while a model trains, as SVG by hand: a picture of matplotlib's would
-take a hundred times as long to draw.
+"""A loss curve that grows while a model trains, as SVG by hand.
+
+A picture of matplotlib's would take a hundred times as long to draw.
 """
 
 import html
@@ -15,8 +16,7 @@ POINTS = 400                # more would be closer together than a screen's
 
 def loss_svg(training: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]],
              seconds: float, with_reference: bool = True) -> str:
-    """The losses so far, (seconds, nats per byte) each, on axes that already hold the whole time
-    to come.
+    """The losses so far, (seconds, nats per byte) each, on axes that hold the time to come.
 
     `with_reference` draws the reference's loss, which says something of the text that it was
     measured on alone.

@@ -103,8 +103,10 @@ class LiveTraining(Card):
     # ---- what the buttons do
 
     def start(self) -> None:
-        """Train a fresh model on the chosen text. Does nothing while one is training here; another
-        place's is stopped."""
+        """Train a fresh model on the chosen text, unless one is training here.
+
+        One that trains in another place is stopped.
+        """
         if self.running:
             return
         name = self.controls["text"].value
@@ -196,8 +198,7 @@ class LiveTraining(Card):
                 break
 
     def _take(self, report) -> None:
-        """Write a step down, and draw now and then: never for more than a small share of the
-        time."""
+        """Write a step down, and draw now and then: only for a small share of the time."""
         self.history.add(report)
         self.report = report
         self._times.append(report.seconds)
@@ -217,8 +218,10 @@ class LiveTraining(Card):
             self._draw()
 
     def _a_measurement_is_missing(self) -> bool:
-        """Whether a quarter of the time has passed in which the loop could not afford to measure
-        the held-out loss."""
+        """Whether a quarter of the time has passed without a measurement of the held-out loss.
+
+        The loop could not afford one.
+        """
         quarters = int(FEWEST_EVALUATIONS * self.report.seconds / self.seconds)
         return (
             self.gpt.validation_text is not None
@@ -335,12 +338,11 @@ def plain_words(content: str) -> str:
 
 
 def live_training(gpt: GPT, seconds: int = 60, **size) -> LiveTraining:
-    """A model that trains while you watch, and that `gpt` becomes. `size`: what `GPT.from_files`
-    takes, as d_model.
+    """A model that trains while you watch, and that `gpt` becomes.
 
-    Asked for again for the same `gpt` and size, it is the same panel, with the training that goes
-    on in it: so a cell that has lost its panel, since a tab was closed, gets it back when it is
-    run again.
+    `size`: what `GPT.from_files` takes, as d_model. Asked for again for the same `gpt` and size, it
+    is the same panel, with the training that goes on in it: so a cell that has lost its panel,
+    since a tab was closed, gets it back when it is run again.
     """
     latest = LiveTraining.latest
     if latest is None or latest.gpt is not gpt or latest.size != size:

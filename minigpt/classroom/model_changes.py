@@ -1,5 +1,7 @@
-"""Who shows what a model says is told when it has been trained: what it drew before is the old
-model's."""
+"""Who shows what a model says is told when it has been trained.
+
+What it drew before is the old model's.
+"""
 
 import weakref
 from collections.abc import Callable
@@ -10,8 +12,7 @@ _listeners: "weakref.WeakKeyDictionary[GPT, list[weakref.WeakMethod]]" = weakref
 
 
 def when_trained(gpt: GPT, method: Callable) -> None:
-    """Have `method`, bound to a widget, called whenever a training of `gpt` has ended; as long as
-    the widget lives."""
+    """Have a widget's `method` called after each training of `gpt`, while the widget lives."""
     _listeners.setdefault(gpt, []).append(weakref.WeakMethod(method))
 
 

@@ -1,8 +1,8 @@
-"""A number as people type it, in the ways of several countries: 8, 0.25, 0,25, 10,000, 10 000,
-1/3, ln 256, 64·65/2.
+"""A number as people type it: 8, 0.25, 0,25, 10,000, 10 000, 1/3, ln 256, 64·65/2.
 
-A comma may end the whole part or stand between thousands. Where it could be either, both readings
-are returned: the one who asks knows which of them makes sense.
+Each country has its way. A comma may end the whole part or stand between thousands.
+Where it could be either, both readings are returned: the one who asks knows which of them makes
+sense.
 """
 
 import ast
@@ -51,14 +51,16 @@ HELP = "Type a number, such as 8, 0.25, 1/3, 1e-3 or ln 256."
 
 
 def readings(text: str) -> list[float]:
-    """All finite numbers that `text` may mean, the likeliest first. Raises ValueError with a
-    sentence where it is none."""
+    """All finite numbers that `text` may mean, the likeliest first.
+
+    Raises ValueError with a sentence where it is none.
+    """
     text = text.strip()
     if not text or len(text) > LONGEST:
         raise ValueError(HELP)
     for sign, meaning in SIGNS.items():
         text = text.replace(sign, meaning)
-    text = re.sub(r"(?<=\d)[\s'’_](?=\d{3}(?!\d))", "", text)                    # 10 000 and 10'000
+    text = re.sub(r"(?<=\d)[\s'’_](?=\d{3}(?!\d))", "", text)         # 10 000 and 10'000
     pieces = re.split(rf"((?<![\w.,])(?:{NUMERAL}))", text)            # words and numerals, in turn
     choices = [_numerals(piece) if i % 2 else [piece] for i, piece in enumerate(pieces)]
     found = [_evaluate("".join(choice)) for choice in product(*choices)]
@@ -69,8 +71,10 @@ def readings(text: str) -> list[float]:
 
 
 def _numerals(written: str) -> list[str]:
-    """What one numeral may be, as Python writes it: "5,545" is 5545 or 5.545, "0,667" only
-    0.667."""
+    """What one numeral may be, as Python writes it.
+
+    "5,545" is 5545 or 5.545, "0,667" only 0.667.
+    """
     mantissa, exponent = re.fullmatch(r"([\d.,]+)(.*)", written).groups()
     meant = []
     for thousands, decimal in ((",", "."), (".", ",")):
@@ -86,29 +90,19 @@ def _numerals(written: str) -> list[str]:
 def _evaluate(expression: str) -> float | None:
     """Its value if it is arithmetic and finite, else None."""
     names = "|".join(sorted(FUNCTIONS, key=len, reverse=True))
-    expression = re.sub(
-        rf"\b({names})\s*([\d.]+(?:[eE][+-]?\d+)?)", r"\1(\2)", expression
-    )  # ln 256
+    bare = rf"\b({names})\s*([\d.]+(?:[eE][+-]?\d+)?)"         # ln 256
+    expression = re.sub(bare, r"\1(\2)", expression)
     try:
         value = _value(ast.parse(expression.strip(), mode="eval").body)
-    except (
-        SyntaxError,
-        ValueError,
-        ArithmeticError,
-        TypeError,
-        KeyError,
-        RecursionError,
-        MemoryError,
-    ):
+    except (SyntaxError, ValueError, ArithmeticError, TypeError, KeyError, RecursionError,
+            MemoryError):
         return None
     return value if isinstance(value, float) and math.isfinite(value) else None
 
 
 def _value(node: ast.expr) -> float:
     match node:
-        case ast.Constant(value=int() | float() as number) if (
-            number is not True and number is not False
-        ):
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return float(number)
         case ast.Name(id=name):
             return CONSTANTS[name]

@@ -1,5 +1,4 @@
-"""Talk with a model: a prompt, sliders for how it chooses, text that streams in, and the choice
-behind every token.
+"""Talk with a model: a prompt, sliders, text that streams in, the choice behind each token.
 
 `talk` and `next_token` take any `GPT`: 00_play gives them the one that ships,
 04_training_and_sampling the one that the class has just trained.
@@ -144,8 +143,7 @@ def talk(gpt: GPT, prompt: str = "It is a truth") -> Talk:
 
 
 def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
-    """Bars of the most likely next tokens, which follow the prompt, the sliders, and the
-    training."""
+    """Bars of the likeliest next tokens, which follow the prompt, the sliders, and the training."""
     def draw(prompt, **chosen):
         tokens, probabilities = gpt.next_token_probs(prompt, **settings(**chosen))
         # Temperature keeps the order, so the tokens stay in their rows while their bars move.
@@ -160,8 +158,10 @@ def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
 
 
 def probability_bars(tokens: list[bytes], probabilities: list[float]) -> Page:
-    """Tokens and their probabilities as bars of HTML, which a browser redraws faster than a slider
-    moves."""
+    """Tokens and their probabilities as bars of HTML.
+
+    A browser redraws them faster than a slider moves.
+    """
     rows = "".join(
         f'<tr><td class="minigpt-token">{html.escape(token_label(token))}</td>'
         f'<td><span class="minigpt-bar" style="--share: {p:.4f}"></span>'

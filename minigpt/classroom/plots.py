@@ -73,8 +73,10 @@ matplotlib.rcParams.update(
 
 @cache
 def _stored_colours() -> Image.Image:
-    """The 256 colours that a stored image holds, a third of the size: viridis, greys, and tints of
-    the line colours."""
+    """The 256 colours of a stored image: viridis, greys, and tints of the line colours.
+
+    Such an image is a third of the size.
+    """
     tints = [np.linspace(1, matplotlib.colors.to_rgb(colour), 17)[1:] for colour in PALETTE[:6]]
     colours = np.concatenate([matplotlib.colormaps["viridis"](np.linspace(0, 1, 128))[:, :3],
                               np.linspace((0, 0, 0), (1, 1, 1), 32), *tints])
@@ -84,8 +86,7 @@ def _stored_colours() -> Image.Image:
 
 
 class Picture:
-    """A figure with words for those who can't see it; a notebook shows it as an image whose `alt`
-    is those words.
+    """A figure with words for those who can't see it: a notebook's image has them as its `alt`.
 
     `figure` stays at hand so that a test can assert on what was drawn. Raises ValueError for an
     empty `alt`, and for text smaller than 13 points, which the back row can't read.
@@ -125,8 +126,10 @@ class Picture:
 
 
 def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int = 1, **options):
-    """`(figure, axes)` as from `pyplot.subplots`, in the notebooks' look; sizes in inches, 100
-    pixels each."""
+    """`(figure, axes)` as from `pyplot.subplots`, in the notebooks' look.
+
+    Sizes are in inches, 100 pixels each.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
@@ -138,8 +141,7 @@ VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
 
 def token_label(token: bytes) -> str:
-    """A token as one printable line: spaces as ␣, newlines as ⏎, bytes that are only part of a
-    character in hex.
+    """A token as one printable line: spaces as ␣, newlines as ⏎, parts of a character in hex.
 
     >>> token_label(b" the"), token_label("é".encode()), token_label(b"\\xc3")
     ('␣the', 'é', '⟨C3⟩')
@@ -176,22 +178,19 @@ def drawable(text: str) -> str:
 
 
 def _tick_labels(axis, labels: Sequence, **options) -> None:
-    """One tick a label, shown letter by letter: a `$` in somebody's text is a dollar sign and no
-    formula."""
+    """One tick a label, shown letter by letter: a `$` is a dollar sign and no formula."""
     axis.set_ticks(range(len(labels)), [drawable(label) for label in labels], **options)
     for label in axis.get_ticklabels():
         label.set_parse_math(False)
 
 
 def _array(values) -> np.ndarray:
-    """Numbers for matplotlib, from a list, an array or a tensor (also one that wants a
-    gradient)."""
+    """Numbers for matplotlib, from a list, an array or a tensor (also one with a gradient)."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)
 
 
 def in_sight(number: float) -> str:
-    """Two decimals, or, where those would say 0 of what is none, as many as it takes: 0.33,
-    0.0003."""
+    """Two decimals, or as many as it takes to tell it from 0: 0.33, 0.0003."""
     return f"{number:.2f}" if abs(number) >= 0.005 or number == 0 else f"{number:.1g}"
 
 
@@ -266,8 +265,7 @@ def heat_map(
     high: float | None = None,
     show_values: str | None = None,
 ) -> Picture:
-    """A matrix (rows, columns) as coloured cells with a scale beside it; cells that are NaN
-    (hidden) are hatched.
+    """A matrix (rows, columns) as coloured cells with a scale; NaN (hidden) cells are hatched.
 
     `show_values` is a number format such as ".2f": where the cells are large enough, the numbers
     stand in them.
@@ -312,11 +310,11 @@ def heat_map(
 def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, title: str = "",
           levels: Mapping[str, float] | None = None, log_x: bool = False, log_y: bool = False,
           markers: bool | None = None) -> Picture:
-    """Curves: `series` is name -> (x values, y values); each has a colour, a dash and a marker of
-    its own.
+    """Curves, each with a colour, a dash and a marker of its own.
 
-    `levels` is name -> a height at which a thin dotted line runs across, to compare with. Markers
-    are drawn on curves of up to 30 points, unless `markers` says otherwise.
+    `series` is name -> (x values, y values). `levels` is name -> a height at which a thin dotted
+    line runs across, to compare with. Markers are drawn on curves of up to 30 points, unless
+    `markers` says otherwise.
     """
     figure, axes = new_figure(8, 4)
     for i, (name, (x, y)) in enumerate(series.items()):
@@ -350,8 +348,10 @@ REFERENCE_LABEL = f"the reference's run on Austen, {REFERENCE_LOSS}"
 
 
 def smoothed(values: Sequence[float], share: float = 0.9) -> list[float]:
-    """A running average in which each value counts `share` of the one after it: batches differ,
-    and losses jump."""
+    """A running average in which each value counts `share` of the one after it.
+
+    Batches differ, and losses jump.
+    """
     average, weight, result = 0.0, 0.0, []
     for value in values:
         average, weight = share * average + (1 - share) * value, share * weight + 1 - share
@@ -360,8 +360,10 @@ def smoothed(values: Sequence[float], share: float = 0.9) -> list[float]:
 
 
 def in_words(first: float, last: float) -> str:
-    """What became of a loss: "falls from 4.10 to 1.52", or rises, or stays. As far as the two
-    decimals can tell."""
+    """What became of a loss: "falls from 4.10 to 1.52", or rises, or stays.
+
+    It says so as far as the two decimals can tell.
+    """
     before, after = f"{first:.2f}", f"{last:.2f}"
     if before == after:
         return f"stays at {before}"
@@ -371,8 +373,10 @@ def in_words(first: float, last: float) -> str:
 
 
 def loss_curve(history) -> Picture:
-    """How training went, from a `History`: the smoothed training loss, and the held-out loss where
-    it was measured."""
+    """How training went, from a `History`: the smoothed training loss, and the held-out loss.
+
+    The held-out loss is there where it was measured.
+    """
     if not history.steps:
         raise ValueError("history must hold at least one step")
     training = smoothed(history.train_loss)

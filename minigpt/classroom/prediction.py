@@ -42,8 +42,10 @@ _asked: dict[str, None] = {}         # the notebooks whose questions this kernel
 # ---- what has been answered
 
 def read_answers(notebook: str) -> dict[str, dict]:
-    """The records of a notebook, by question. Raises ValueError naming the file where it is not
-    one of ours."""
+    """The records of a notebook, by question.
+
+    Raises ValueError naming the file where it is not one of ours.
+    """
     file = FOLDER / f"{notebook}.json"
     unsaved = _unsaved.get(notebook, {})
     try:
@@ -60,8 +62,10 @@ def read_answers(notebook: str) -> dict[str, dict]:
 
 
 def keep_answer(question: Question, answer: str, right: bool) -> str:
-    """Writes an answer down, the first one for good. Returns a sentence where it could not be
-    written, else ""."""
+    """Writes an answer down, the first one for good.
+
+    Returns a sentence where it could not be written, else "".
+    """
     answers = read_answers(question.notebook)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     present = dict(
@@ -139,13 +143,12 @@ def _all_of(notebooks) -> Predictions:
 
 
 def export_predictions(path, name: str = "") -> Path:
-    """Writes the first answers in all notebooks of this folder to a .csv or .json file, whole or
-    not at all.
+    """Writes the first answers in all notebooks of this folder to a .csv or .json file.
 
-    One row a question, with the columns name (yours, or what you like), notebook, question (its
-    key), text (its words), answer, right (True or False), tries, time (of the first answer, UTC).
-    Raises ValueError for another kind of file, OSError naming the file where it cannot be written;
-    the one that was there is then unchanged.
+    It is written whole or not at all. One row a question, with the columns name (yours, or what you
+    like), notebook, question (its key), text (its words), answer, right (True or False), tries,
+    time (of the first answer, UTC). Raises ValueError for another kind of file, OSError naming the
+    file where it cannot be written; the one that was there is then unchanged.
     """
     path = Path(path).expanduser()
     notebooks = dict.fromkeys([*sorted(file.stem for file in FOLDER.glob("*.json")), *_unsaved])
@@ -275,8 +278,10 @@ class Number(Prediction):
             self.answer(text.strip())
 
     def judge(self, text: str) -> tuple[bool, str]:
-        """Right if one reading of it is; else what is said to the tempting number that it is, or
-        which way it is off."""
+        """Right if one reading of it is; else what is said to a number like that.
+
+        It may be a tempting one; else it is told which way it is off.
+        """
         values, wanted = readings(text), self.question.number
         if any(
             abs(value - wanted) <= self.question.tolerance + 1e-9 * abs(wanted) for value in values
@@ -314,8 +319,7 @@ def predict(key: str, question: str | None = None, answers: Mapping | None = Non
 
 
 def this_notebook() -> str:
-    """The name of the notebook that this kernel serves, as Jupyter's server says it; "notebook"
-    where nobody does."""
+    """The name of this kernel's notebook, as Jupyter's server says it, or else "notebook"."""
     return Path(os.environ.get("JPY_SESSION_NAME", "")).stem or "notebook"
 
 
@@ -340,8 +344,10 @@ def _bullets(items) -> str:
 
 
 def hints(key: str, *texts: str) -> Page:
-    """Hints that open one at a time, each inside the one before it: those of that name in
-    `questions/`, or `texts`."""
+    """Hints that open one at a time, each inside the one before it.
+
+    They are those of that name in `questions/`, or `texts`.
+    """
     texts = texts or questions.find(questions.hint_bank(), key, "hints")
     inner = ""
     for i, text in reversed(list(enumerate(texts, 1))):

@@ -1,5 +1,4 @@
-"""The questions and hints of the notebooks: texts of their own in `questions/`, one file a
-notebook.
+"""The questions and hints of the notebooks: texts in `questions/`, one file a notebook.
 
 They do not stand in the notebooks' cells, because there the answer would stand above the question:
 in the cell itself, in its first line where it is folded, and in every export. A cell says
@@ -33,10 +32,10 @@ FOLDER = Path(__file__).with_name("questions")
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and what is to be said to each answer. Either `answers` to choose from, or a
-    `number` to be typed.
+    """A question, and what is to be said to each answer.
 
-    Raises ValueError where it has not exactly one right answer.
+    Either `answers` to choose from, or a `number` to be typed. Raises ValueError where it has not
+    exactly one right answer.
     """
 
     notebook: str
@@ -86,8 +85,7 @@ def plain(number: float) -> str:
 
 @cache
 def bank() -> dict[str, Question]:
-    """All questions of the notebooks, "02_attention/scale" -> Question, in the order in which they
-    are asked."""
+    """All questions of the notebooks, "02_attention/scale" -> Question, in their order."""
     return {question.name: question for notebook, texts in _files().items()
             for key, entry in texts.get("predictions", {}).items()
             for question in [_question(notebook, key, dict(entry))]}
@@ -101,8 +99,10 @@ def hint_bank() -> dict[str, list[str]]:
 
 
 def find(texts: dict, name: str, what: str):
-    """The entry of that name. Raises ValueError that names it and the likeliest one that is
-    there."""
+    """The entry of that name.
+
+    Raises ValueError that names it and the likeliest one that is there.
+    """
     if name not in texts:
         close = difflib.get_close_matches(name, texts, 1)
         raise ValueError(

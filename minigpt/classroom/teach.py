@@ -1,9 +1,10 @@
-"""The teacher's copies of the notebooks: solutions folded and notes in, as in the notebooks themselves, outputs cleared.
+"""The teacher's copies of the notebooks: as they are, with solutions and notes, but no outputs.
 
     python -m minigpt.classroom.teach              # writes teach/*.ipynb; another folder: name it
 
-A class that sees the outputs before the questions has nothing to predict. So what the last lesson has left of them is
-cleared when this runs before the next one; cells that the teacher has changed stay changed.
+A class that sees the outputs before the questions has nothing to predict. So what the last lesson
+has left of them is cleared when this runs before the next one; cells that the teacher has changed
+stay changed.
 """
 
 import functools
@@ -13,7 +14,7 @@ from minigpt.classroom import editions
 
 
 def renewed(there, fresh):
-    """A teacher's copy once more without outputs: a fresh one, unless the teacher has changed cells of it."""
+    """A teacher's copy without outputs: a fresh one, unless the teacher has changed its cells."""
     return fresh if editions.as_written(there) else editions.without_outputs(there)
 
 

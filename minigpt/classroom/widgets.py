@@ -31,8 +31,10 @@ STYLESHEET = f"<style>{(STATIC / 'cards.css').read_text(encoding='utf-8')}{PARTS
 
 
 def styled(content: str) -> str:
-    """HTML that looks right where no card is near, as in a stored notebook: with the stylesheet,
-    if it uses it."""
+    """HTML that looks right where no card is near, as in a stored notebook.
+
+    It comes with the stylesheet, if it uses it.
+    """
     return f"<style>{PARTS}</style>{content}" if 'class="minigpt-' in content else content
 
 
@@ -59,8 +61,7 @@ def prose(text: str) -> str:
 
 
 def typed(text: str) -> str:
-    """What a person typed, as HTML: escaped, and kept from turning the text around it right to
-    left."""
+    """What a person typed, as HTML: escaped, and kept from turning its neighbours right to left."""
     return f"<bdi>{html.escape(text)}</bdi>"
 
 
@@ -75,8 +76,10 @@ def error_box(error: BaseException) -> str:
 
 
 def guarded(callback: Callable, output: ipywidgets.HTML) -> Callable:
-    """`callback`, with its errors shown in `output` and never lost. Use it on every `observe` and
-    `on_click`."""
+    """`callback`, with its errors shown in `output` and never lost.
+
+    Use it on every `observe` and `on_click`.
+    """
     @wraps(callback)
     def guard(*arguments, **named):
         try:
@@ -87,8 +90,10 @@ def guarded(callback: Callable, output: ipywidgets.HTML) -> Callable:
 
 
 class Card(ipywidgets.VBox):
-    """A widget with a static twin: `still`, the HTML that a notebook shows without a kernel, and
-    its plain `words`."""
+    """A widget with a static twin for where no kernel is.
+
+    `still` is the HTML that a notebook shows then, `words` the same in plain text.
+    """
 
     def __init__(self, children, still: str, words: str):
         self.still, self.words = still, words
@@ -133,8 +138,10 @@ def show_source(thing) -> Markdown:
 
 
 class Source(Markdown):
-    """Source code as Markdown; in plain text, where it is from (the code once is enough in a
-    stored notebook)."""
+    """Source code as Markdown; in plain text, where it is from.
+
+    The code once is enough in a stored notebook.
+    """
 
     def __init__(self, markdown: str, name: str):
         super().__init__(markdown)
@@ -147,8 +154,7 @@ class Source(Markdown):
 # Explorers: controls, and a picture that follows them.
 
 class Explorer(Card):
-    """Controls above a picture that follows them; without a kernel, the picture at their first
-    values.
+    """Controls above a picture that follows them; with no kernel, the picture at first values.
 
     `draw(**values)` gets each control's value under its name in `controls` and returns what to
     show: a Picture or a Page, HTML as a str, or a list of these. It is called while a slider is
@@ -219,8 +225,10 @@ class Explorer(Card):
 
 
 def to_html(shown) -> str:
-    """HTML of a str that is HTML already, of a Page, of anything with `_repr_html_`, or of a list
-    of these in a column."""
+    """HTML of a str that is HTML already, of a Page, of anything with `_repr_html_`, or a list.
+
+    The parts of a list stand in a column.
+    """
     if isinstance(shown, str):
         return shown
     if isinstance(shown, (list, tuple)):

@@ -41,8 +41,7 @@ CHARACTER_CLASS = re.compile(r"\[(?:\\.|[^\]\\])+\]|\\[dDsSwW]|\\[pP]\{\w+\}")
 
 def save(path: Path, tokenizer: Tokenizer, config: GPTConfig, weights: dict[str, Tensor],
          about: About, title: str | None, history) -> None:
-    """Write the page, whole or not at all. `GPT.save_page` says what each is, and what is raised.
-    """
+    """Write the page, whole or not at all. `GPT.save_page` says what each is and what is raised."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path must end in .html, so that a browser opens it, not {path.name!r}")
     size = sum(tensor.numel() for tensor in weights.values()) * 2 * 4 / 3
@@ -109,8 +108,9 @@ def _pack(weights: dict[str, Tensor]) -> tuple[str, str]:
 
 
 def _curve(history) -> dict | None:
-    """The losses for a picture, (step, nats per byte) each; where the steps are very many, the mean
-    of each few neighbours.
+    """The losses for a picture, (step, nats per byte) each.
+
+    Where the steps are very many, the mean of each few neighbours.
     """
     if history is None or not history.steps:
         return None
@@ -134,12 +134,12 @@ def _tokenizer_parts(tokenizer: Tokenizer) -> dict:
 
 
 def word_rule(pattern: re.Pattern | regex.Pattern) -> dict:
-    """The same regular expression for JavaScript (flags "gu"): "words" is the pattern, in which <0>
-    stands for the first of the "classes" of characters, each written out as ranges.
+    """The same regular expression for JavaScript (flags "gu").
 
-    Python, its libraries and each browser know Unicode in another version, and mean different
-    things by `\\w` and `\\s`. So each class is tried here on every character that there is, by the
-    very library that uses the pattern.
+    "words" is the pattern, in which <0> stands for the first of the "classes" of characters, each
+    written out as ranges. Python, its libraries and each browser know Unicode in another version,
+    and mean different things by `\\w` and `\\s`. So each class is tried here on every character
+    that there is, by the very library that uses the pattern.
     """
     library = re if isinstance(pattern, re.Pattern) else regex
     characters = "".join(map(chr, range(0x110000)))

@@ -120,7 +120,8 @@ for check, answers in list(RIGHT.items()):
         wrong(check, "no gradient gets through it")(spoiled(answer, detaches))
         wrong(check, "no gradient gets through it")(spoiled(answer, computes_without_gradients))
     if check in OF_NUMBERS:
-        wrong(check, "where" if check is checks.check_cross_entropy else "is rounded on the way")(spoiled(answer, in_sixteen_bits))
+        reason = "where" if check is checks.check_cross_entropy else "is rounded on the way"
+        wrong(check, reason)(spoiled(answer, in_sixteen_bits))
         if check is not checks.check_average:
             wrong(check, "torch.float64, where torch.float32 should be")(spoiled(answer, in_double_precision))
     if check not in KEEPS_NO_OBJECT | DIFFERENTIATED:

@@ -110,8 +110,9 @@ for answer in (lambda x, weight, bias: torch.addcmul(bias, weight, (x - x.mean(-
                lambda x, weight, bias: (lambda variance, mean: (x - mean) / torch.sqrt(variance + 1e-5) * weight + bias)(
                    *torch.var_mean(x, -1, correction=0, keepdim=True)),
                lambda x, weight, bias: F.layer_norm(x, weight.shape, weight, bias, eps=1e-5),
-               lambda x, weight, bias: ((x - x.mean(-1)[..., None])
-                                        / (((x - x.mean(-1)[..., None]) ** 2).mean(-1)[..., None] + 1e-5) ** 0.5 * weight + bias)):
+               lambda x, weight, bias: (
+                   (x - x.mean(-1)[..., None])
+                   / (((x - x.mean(-1)[..., None]) ** 2).mean(-1)[..., None] + 1e-5) ** 0.5 * weight + bias)):
     right(checks.check_layer_norm)(answer)
 
 
@@ -309,7 +310,8 @@ def batch_by_rand(ids, context_length, batch_size):
 
 @right(checks.check_batch)
 def batch_by_random_(ids, context_length, batch_size):
-    windows = ids[torch.empty(batch_size, 1, dtype=torch.int64).random_(len(ids) - context_length) + torch.arange(context_length + 1)]
+    starts = torch.empty(batch_size, 1, dtype=torch.int64).random_(len(ids) - context_length)
+    windows = ids[starts + torch.arange(context_length + 1)]
     return windows[:, :-1].clone(), windows[:, 1:].clone()
 
 
@@ -322,7 +324,8 @@ def batch_by_take(ids, context_length, batch_size):
 for answer in (lambda logits, targets: F.nll_loss(F.log_softmax(logits, 1), targets),
                lambda logits, targets: -(F.one_hot(targets, logits.shape[-1]) * logits.log_softmax(-1)).sum(-1).mean(),
                lambda logits, targets: nn.CrossEntropyLoss()(logits, targets),
-               lambda logits, targets: (torch.logsumexp(logits, 1) - logits.gather(1, targets[:, None])[:, 0]).sum() / len(targets)):
+               lambda logits, targets: (torch.logsumexp(logits, 1)
+                                        - logits.gather(1, targets[:, None])[:, 0]).sum() / len(targets)):
     right(checks.check_cross_entropy)(answer)
 
 
@@ -333,11 +336,14 @@ def rate_by_numpy(step, steps, warmup, peak, floor):
                        floor + (peak - floor) * (1 + numpy.cos(numpy.pi * progress)) / 2)
 
 
-for answer in (lambda step, steps, warmup, peak, floor: numpy.float64(training_bank.as_one_expression(step, steps, warmup, peak, floor)),
+for answer in (lambda step, steps, warmup, peak, floor: numpy.float64(
+                   training_bank.as_one_expression(step, steps, warmup, peak, floor)),
                lambda step, steps, warmup, peak, floor: torch.tensor(
                    training_bank.as_one_expression(step, steps, warmup, peak, floor), dtype=torch.float64),
-               lambda step, steps, warmup, peak, floor: (peak / warmup * (step + 1) if step + 1 <= warmup else (peak + floor) / 2
-                                                         + (peak - floor) / 2 * math.cos((step - warmup) * math.pi / (steps - warmup - 1)))):
+               lambda step, steps, warmup, peak, floor: (
+                   peak / warmup * (step + 1) if step + 1 <= warmup else
+                   (peak + floor) / 2
+                   + (peak - floor) / 2 * math.cos((step - warmup) * math.pi / (steps - warmup - 1)))):
     right(checks.check_learning_rate)(answer)
 
 for answer in (lambda model, ids, n_bytes: numpy.float64(training_bank.window_by_window(model, ids, n_bytes)),
@@ -365,7 +371,8 @@ def _filtered(logits, temperature, top_k, top_p, greedy):
 for greedy in (lambda logits: torch.eye(logits.shape[-1])[logits.argmax(-1)],
                lambda logits: F.one_hot(logits.topk(1).indices[:, 0], logits.shape[-1]).to(logits.dtype),
                lambda logits: (torch.arange(logits.shape[-1]) == logits.argmax(-1, keepdim=True)).float(),
-               lambda logits: (lambda best: best / best.sum(-1, keepdim=True))((logits == logits.amax(-1, keepdim=True)).float())):
+               lambda logits: (lambda best: best / best.sum(-1, keepdim=True))(
+                   (logits == logits.amax(-1, keepdim=True)).float())):
     right(checks.check_next_token_probs)(functools.wraps(_filtered)(functools.partial(_filtered, greedy=greedy)))
 
 

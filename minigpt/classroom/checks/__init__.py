@@ -1,8 +1,8 @@
-"""Checks for the exercises of the notebooks: `check_attention(my_attention)` says ✓, or names the mistake.
+"""Checks for the notebooks' exercises: `check_attention(my_attention)` says ✓, or the mistake.
 
-Each takes a student's function or class, tries it on fresh random inputs against an independent truth, and raises
-`Mistake`, an AssertionError, with a sentence that a colleague might say. One file here for each notebook's exercises,
-and `framework.py` for what they share.
+Each takes a student's function or class, tries it on fresh random inputs against an independent
+truth, and raises `Mistake`, an AssertionError, with a sentence that a colleague might say. One file
+here for each notebook's exercises, and `framework.py` for what they share.
 """
 
 from minigpt.classroom.checks.attention import (
@@ -14,11 +14,26 @@ from minigpt.classroom.checks.attention import (
 )
 from minigpt.classroom.checks.bugs import check_byte_encode, check_load, check_training_step
 from minigpt.classroom.checks.framework import Mistake
-from minigpt.classroom.checks.model import check_block, check_feed_forward, check_gpt, check_layer_norm
+from minigpt.classroom.checks.model import (
+    check_block,
+    check_feed_forward,
+    check_gpt,
+    check_layer_norm,
+)
 from minigpt.classroom.checks.passed import passed
-from minigpt.classroom.checks.real import check_dequantise, check_grouped_heads, check_rms_norm, check_swiglu
+from minigpt.classroom.checks.real import (
+    check_dequantise,
+    check_grouped_heads,
+    check_rms_norm,
+    check_swiglu,
+)
 from minigpt.classroom.checks.sampling import check_generate, check_next_token_probs
-from minigpt.classroom.checks.tokenizer import check_decode, check_longest_match, check_merge, check_pair_counts
+from minigpt.classroom.checks.tokenizer import (
+    check_decode,
+    check_longest_match,
+    check_merge,
+    check_pair_counts,
+)
 from minigpt.classroom.checks.training import (
     check_batch,
     check_cross_entropy,

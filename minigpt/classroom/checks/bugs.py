@@ -1,6 +1,4 @@
-"""The checks that 05_bug_hunt needs besides those of the other notebooks: bytes for any text, a
-training step, loading.
-"""
+"""The checks of 05_bug_hunt alone: bytes for any text, a training step, loading."""
 
 import copy
 import random
@@ -16,14 +14,19 @@ from minigpt import GPT, GPTConfig, GPTModel, Tokenizer
 from minigpt.arguments import shown
 from minigpt.classroom.checks import guards
 from minigpt.classroom.checks.cases import laid_out, one_of
-from minigpt.classroom.checks.framework import Mistake, Student, article, check, one_number, same, shake
+from minigpt.classroom.checks.framework import (
+    Mistake,
+    Student,
+    article,
+    check,
+    one_number,
+    same,
+    shake,
+)
 
-TEXTS = ("cat", "", "naïve café", "Größe", "你好", "🙂 and 🐍", "two  spaces\n", "\x00", " spaces at "
-                                                                                     "both ends ",
-                                                                                     "\t", "\n",
-         "\ufeffa mark at the start", "line\r\nends\rof three\nkinds", "cafe\u0301 in two "
-                                                                       "characters", "ﬁ and ①",
-                                                                       "İSTANBUL ẞ",
+TEXTS = ("cat", "", "naïve café", "Größe", "你好", "🙂 and 🐍", "two  spaces\n", "\x00",
+         " spaces at both ends ", "\t", "\n", "\ufeffa mark at the start",
+         "line\r\nends\rof three\nkinds", "cafe\u0301 in two characters", "ﬁ and ①", "İSTANBUL ẞ",
          "👩\u200d👧", "\ue000\U0010fffd", "Ωmega \u2126", "a" * 300)
 
 
@@ -33,15 +36,17 @@ def check_byte_encode(student: Student) -> None:
     for text in [*TEXTS, *("".join(random.choices("aAé🙂 \r\nß\ufeff́", k=12)) for _ in range(4))]:
         answer = student("Which texts have characters that the vocabulary lacks? Bytes have no "
                          "such gap.", text=text)
-        if not isinstance(answer,
-                          list) or not all(isinstance(i, (int, numpy.integer))
-                                           and type(i) is not bool for i in answer):
-            held = next((article(i) for i in answer if not isinstance(i, int)),
-                        None) if isinstance(answer, list) else None
-            raise Mistake(f"Your result should be a list of whole numbers; what comes is "
-                          f"{article(answer)}"
-                          f"{f' that holds {held}' if held else ''}.")
+        if not isinstance(answer, list) or not all(map(whole_number, answer)):
+            parts = answer if isinstance(answer, list) else []
+            held = next((article(part) for part in parts if not isinstance(part, int)), None)
+            raise Mistake("Your result should be a list of whole numbers; what comes is "
+                          f"{article(answer)}{f' that holds {held}' if held else ''}.")
         look_at_bytes(list(answer), text)
+
+
+def whole_number(value) -> bool:
+    """Whether it is one, Python's or NumPy's. True and False are none."""
+    return isinstance(value, (int, numpy.integer)) and type(value) is not bool
 
 
 def look_at_bytes(answer: list[int], text: str) -> None:
@@ -61,25 +66,26 @@ def look_at_bytes(answer: list[int], text: str) -> None:
         "its spaces were run together.": " ".join(text.split()),
         "an end mark, byte 0, was added.": text + "\0",
         **{f"its characters were normalised ({form}). They look alike, and are other bytes: encode "
-           f"what is there.":
+           "what is there.":
            unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")},
     }.items():
         if answer == list(wrong.encode()):
             raise Mistake(f"For {shown(text)}: {reason}")
     if answer == [ord(character) for character in text]:
         raise Mistake(f"For {text!r} you return the characters' numbers, {max(answer)} for one. "
-                      f"Two bytes spell some "
-                      "of these, and bytes end at 255: `text.encode('utf-8')` has them.")
+                      "Two bytes spell some of these, and bytes end at 255: `text.encode('utf-8')` "
+                      "has them.")
     if len(answer) < len(right):
         raise Mistake(f"For {shown(text)} you return {len(answer)} ids, and its UTF-8 bytes are "
-                      f"{len(right)}: something is lost, "
-                      "and no decoder can bring it back.")
-    raise Mistake(f"For {shown(text)} you return {answer[:8]}, and its UTF-8 bytes are {right[:8]}.")
+                      f"{len(right)}: something is lost, and no decoder can bring it back.")
+    raise Mistake(f"For {shown(text)} you return {answer[:8]}, and its UTF-8 bytes are "
+                  f"{right[:8]}.")
 
 
 class Descent:
-    """Gradient descent with momentum, as an optimiser: torch's own take seconds to import, more
-    than a check may.
+    """Gradient descent with momentum, as an optimiser.
+
+    torch's own take seconds to import, more than a check may.
     """
 
     def __init__(self, parameters, rate: float, momentum: float):
@@ -118,17 +124,17 @@ def a_model() -> GPTModel:
 @check("training step: gradients start from zero, the loss goes down, the step is the optimiser's "
        "own", repeatable=False)
 def check_training_step(student: Student) -> None:
-    """Checks `fn(model, optimizer, x, y) -> loss`: one step on x, y (B, T). It is called three
-    times in a row.
+    """Checks `fn(model, optimizer, x, y) -> loss`: one step on x, y (B, T).
+
+    It is called three times in a row.
     """
     for trial in range(5):
         mine = a_model().train(trial != 4)
         right = copy.deepcopy(mine)
         rate, momentum = random.uniform(0.2, 0.6), one_of(0.0, 0.9)
         optimizers = [Descent(model.parameters(), rate, momentum) for model in (mine, right)]
-        shape = (2, mine.config.context_length) if trial % 2 == 0 else (one_of(1, 5),
-                                                                        random.randint(1,
-                                                                                       mine.config.context_length))
+        longest = mine.config.context_length
+        shape = (2, longest) if trial % 2 == 0 else (one_of(1, 5), random.randint(1, longest))
         start = [p.detach().clone() for p in mine.parameters()]
         before = guards.Snapshot(mine)
         for step in range(1, 4):
@@ -136,8 +142,8 @@ def check_training_step(student: Student) -> None:
             loss = student(model=mine, optimizer=optimizers[0], x=x, y=y, changes=("model",))
             if isinstance(loss, torch.Tensor) and loss.requires_grad:
                 raise Mistake("The loss that you return still holds the whole graph of its "
-                              "computation, so memory grows "
-                              "with every step that you remember. Return `loss.item()`.")
+                              "computation, so memory grows with every step that you remember. "
+                              "Return `loss.item()`.")
             look_at_modes(before, mine)
             expected = F.cross_entropy(right(x).flatten(0, 1), y.flatten())
             optimizers[1].zero_grad()
@@ -169,11 +175,10 @@ def look_at_loss(loss, expected: float, right: GPTModel, x, y) -> None:
         after = float(F.cross_entropy(right(x).flatten(0, 1), y.flatten()))
     if found is not None and abs(found - after) < 1e-3:
         raise Mistake(f"The step is right, and the loss that you return, {found:.3f}, is that of "
-                      f"the batch after it. Return the one "
-                      f"that you had before the step, {expected:.3f}.")
+                      "the batch after it. Return the one that you had before the step, "
+                      f"{expected:.3f}.")
     raise Mistake(f"The step is right, and the loss that you return is not: {shown(loss)} where "
-                  f"{expected:.3f} is right. "
-                  "Return the loss of this batch, before the step.")
+                  f"{expected:.3f} is right. Return the loss of this batch, before the step.")
 
 
 def name_the_step(step, start, weights, mine, optimizer, gradients) -> None:
@@ -182,35 +187,34 @@ def name_the_step(step, start, weights, mine, optimizer, gradients) -> None:
         if all(map(same, weights, start)):
             raise Mistake("After your step no weight has changed: `optimizer.step()` was not "
                           "called.")
-        how = "more than once in a step" if optimizer.steps > step else "not called: the weights move by another way"
+        how = ("more than once in a step" if optimizer.steps > step
+               else "not called: the weights move by another way")
         raise Mistake(f"`optimizer.step()` is {how}. It belongs to a step once, and knows the rate "
-                      f"and what else there is.")
+                      "and what else there is.")
     if all(map(same, weights, start)):
         raise Mistake("After your step no weight has changed. Three calls belong to a step: "
-                      "backward, step, and zero_grad. "
-                      "Is one missing, or is the gradient emptied before it is used?")
+                      "backward, step, and zero_grad. Is one missing, or is the gradient emptied "
+                      "before it is used?")
     found = [p.grad for p in mine.parameters()]
     if all(g is not None for g in found) and not all(map(same, found, gradients)):
         ratio = float(sum(g.norm() for g in found) / sum(g.norm() for g in gradients))
         if step > 1:
             raise Mistake(f"Step {step} goes wrong: the gradient is {ratio:.1f} times as long as "
-                          f"this batch's own. It still holds "
-                          "the steps before. `backward()` adds to what is there: empty it with "
-                          "`optimizer.zero_grad()`.")
+                          "this batch's own. It still holds the steps before. `backward()` adds to "
+                          "what is there: empty it with `optimizer.zero_grad()`.")
         raise Mistake(f"After step 1 the gradient is {ratio:.2f} times as long as that of the mean "
-                      f"cross-entropy of this batch. Is the "
-                      "loss a mean over all tokens, of these logits and these targets, and "
-                      "`backward()` called once?")
+                      "cross-entropy of this batch. Is the loss a mean over all tokens, of these "
+                      "logits and these targets, and `backward()` called once?")
     raise Mistake(f"After step {step} the weights are not those of one step on the mean "
-                  f"cross-entropy of this batch. Is the loss "
-                  "a mean over all tokens, is `backward()` called once, and `optimizer.step()` "
-                  "once, after it?")
+                  "cross-entropy of this batch. Is the loss a mean over all tokens, is "
+                  "`backward()` called once, and `optimizer.step()` once, after it?")
 
 
 @check("loading: every weight is the saved one, whatever was built on the way")
 def check_load(student: Student) -> None:
-    """Checks `fn(path) -> GPT`: what `gpt.save(path)` wrote, weights, size and tokenizer, in eval
-    mode.
+    """Checks `fn(path) -> GPT`: what `gpt.save(path)` wrote.
+
+    Weights, size and tokenizer, in eval mode.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "saved.safetensors")
@@ -249,14 +253,11 @@ def look_at_loaded(answer: GPT, saved: GPT, half: bool) -> None:
     model = answer.model
     if model.config != saved.model.config:
         raise Mistake(f"The saved model has {saved.model.config}, yours {model.config}: the size "
-                      f"must come from the "
-                      "file, not from the code that reads it.")
+                      "must come from the file, not from the code that reads it.")
     if answer.tokenizer.vocab != saved.tokenizer.vocab:
-        raise Mistake(f"The weights may be right, and the vocabulary is not the saved one: id 256 "
-                      f"would be read as "
-                      f"{shown(answer.tokenizer.vocab[-1])} and was "
-                      f"{shown(saved.tokenizer.vocab[-1])}. The tokenizer is in the file "
-                      "too.")
+        raise Mistake("The weights may be right, and the vocabulary is not the saved one: id 256 "
+                      f"would be read as {shown(answer.tokenizer.vocab[-1])} and was "
+                      f"{shown(saved.tokenizer.vocab[-1])}. The tokenizer is in the file too.")
     text = "abc édca bad " * 3
     if answer.tokenizer.encode(text) != saved.tokenizer.encode(text):
         raise Mistake("The vocabulary is the saved one, and the tokenizer cuts a text otherwise. "
@@ -265,12 +266,11 @@ def look_at_loaded(answer: GPT, saved: GPT, half: bool) -> None:
                                          for name, value in saved.model.state_dict().items()})
     if any(part.training for part in model.modules()):
         raise Mistake("All weights are the saved ones, and the model is in training mode, with its "
-                      "dropout on: what it writes would "
-                      "be worse than what was saved. Call gpt.model.eval() at the end.")
+                      "dropout on: what it writes would be worse than what was saved. Call "
+                      "gpt.model.eval() at the end.")
     if not all(p.requires_grad for p in model.parameters()):
         raise Mistake("All weights are the saved ones, and they can no longer learn (requires_grad "
-                      "is off). Who loads a model may "
-                      "want to train it on.")
+                      "is off). Who loads a model may want to train it on.")
 
 
 def look_at_weights(found: dict, saved: dict) -> None:
@@ -281,7 +281,6 @@ def look_at_weights(found: dict, saved: dict) -> None:
         return
     if len(wrong) == len(saved):
         raise Mistake("No weight is the saved one: they are new random numbers. Was the model "
-                      "built again *after* its weights "
-                      "were loaded? Build first, then load.")
+                      "built again *after* its weights were loaded? Build first, then load.")
     raise Mistake(f"{len(wrong)} of {len(saved)} tensors are not the saved ones, {wrong[0]} for "
-                  f"one. Load all of them.")
+                  "one. Load all of them.")

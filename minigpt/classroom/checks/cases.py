@@ -1,6 +1,4 @@
-"""Inputs of all the kinds that an answer has to stand: small and odd sizes, and numbers that lie in
-memory in other ways.
-"""
+"""Inputs of all kinds that an answer has to stand: odd sizes, and odd places in memory."""
 
 import random
 
@@ -14,8 +12,9 @@ def one_of(*choices):
 
 
 def sizes(trial: int, count: int, high: int = 6) -> list[int]:
-    """`count` sizes of axes: all different, so that a swap shows; all equal, so that one hides; all
-    1; or as they come.
+    """`count` sizes of axes: all different, all equal, all 1, or as they come.
+
+    All different, so that a swap shows; all equal, so that one hides.
     """
     kind = trial % 4
     if kind == 0:
@@ -28,8 +27,9 @@ def sizes(trial: int, count: int, high: int = 6) -> list[int]:
 
 
 def laid_out(x: Tensor) -> Tensor:
-    """The same numbers in another place in memory: transposed, or with gaps, as a slice of
-    something larger has them.
+    """The same numbers in another place in memory: transposed, or with gaps.
+
+    A slice of something larger has such gaps.
     """
     if x.dim() == 0:
         return x

@@ -1,5 +1,4 @@
-"""How every check talks to a student's function: call it safely, look at what comes back, say what
-is wrong.
+"""How every check calls a student's function, looks at what comes back, and says what is wrong.
 
 A check runs the student's function on fresh random inputs and compares with an independent truth.
 Only once the two differ does it go looking for the reason: it computes what each well-known slip
@@ -33,14 +32,12 @@ from minigpt.arguments import shown
 from minigpt.classroom.checks import guards
 from minigpt.classroom.checks.passed import note
 
-TIME_LIMIT = 3.0  # seconds of computing for one check; right answers need 0.5, an endless loop needs a limit
-TOLERANCE = 1e-4                 # how far apart two float32 computations of the same numbers may be
+TIME_LIMIT = 3.0    # seconds of computing for one check: a right answer needs 0.5
+TOLERANCE = 1e-4    # how far apart two float32 computations of the same numbers may be
 
 
 class Mistake(AssertionError):
-    """What a check raises. A notebook shows its sentences alone, without a traceback through the
-    check's own code.
-    """
+    """What a check raises: a notebook shows its sentences alone, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         """The lines that IPython prints in place of a traceback."""
@@ -53,10 +50,10 @@ def fresh_seed() -> int:
 
 
 def check(success: str, repeatable: bool = True):
-    """Makes a check of a function that takes a `Student`: prints one line starting with ✓, or
-    raises `Mistake`.
+    """Makes a check of a function that takes a `Student`.
 
-    `repeatable`: whether the same inputs must give the same answer, which a random batch need not.
+    It prints one line starting with ✓, or raises `Mistake`. `repeatable`: whether the same inputs
+    must give the same answer, which a random batch need not.
     """
     def decorate(body):
         @functools.wraps(body)
@@ -83,28 +80,28 @@ def explained(student: "Student"):
     try:
         yield
     except Mistake as mistake:
-        raise Mistake(student.with_the_rest(str(student.forgetful()
-                                                or mistake))) from mistake.__cause__
+        sentence = str(student.forgetful() or mistake)
+        raise Mistake(student.with_the_rest(sentence)) from mistake.__cause__
     except TookTooLong:
         raise Mistake(f"{student.name} needs too long: the check's time was up before it had seen "
-                      f"enough answers.") from None
+                      "enough answers.") from None
     except Exception as error:
-        raise Mistake(student.with_the_rest(f"{student.check} can't make sense of what "
-                                            f"{student.name} gives back "
-                                            f"({type(error).__name__}: {first_line(error)})")) from error
+        sentence = (f"{student.check} can't make sense of what {student.name} gives back "
+                    f"({type(error).__name__}: {first_line(error)})")
+        raise Mistake(student.with_the_rest(sentence)) from error
 
 
 class Student:
-    """A student's function, or class, and its name in messages. Call it with named inputs, in its
-    own order.
+    """A student's function, or class, and its name in messages.
+
+    Call it with named inputs, in its own order.
     """
 
     def __init__(self, answer, check: str, seed: int, repeatable: bool = True):
         name = getattr(answer, "__name__", type(answer).__name__)
         if not callable(answer):
             raise Mistake(f"{check} takes your function itself, not what it returns "
-                          f"({shown(answer)}): "
-                          f"write {check}(my_function), without calling it.")
+                          f"({shown(answer)}): write {check}(my_function), without calling it.")
         self.answer = answer
         self.name = "your function" if name == "<lambda>" else name
         self.check = check
@@ -116,8 +113,7 @@ class Student:
         self.last: Asked | None = None                          # the last call that came back
 
     def __call__(self, hint: str = "", changes: tuple[str, ...] = (), **inputs):
-        """What the student's function returns. Raises `Mistake` where it fails, hangs, or does
-        harm.
+        """What the student's function returns. Raises `Mistake` where it fails or does harm.
 
         `hint` is shown where the inputs were too much for it; `changes` names the inputs that it is
         meant to change.
@@ -125,31 +121,29 @@ class Student:
         return self.ask(self.answer, hint, changes, **inputs)
 
     def ask(self, function, hint: str = "", changes: tuple[str, ...] = (), **inputs):
-        """The same for another function of the student's: a module that the class has made, for
-        one.
-        """
+        """The same for another function of the student's, such as a module of the class."""
         self.given = {key: guards.handed_over(value) for key, value in inputs.items()}
         tensors = [value for value in self.given.values() if isinstance(value, Tensor)]
         if tensors and self._may_ask_twice(function, inputs) and random.random() < 0.3:
             with guards.other_numbers(tensors):
                 self._call(function, hint, changes)
-        before = {key:
-            copy.deepcopy(value) if value is not self.given[key] else value for key,
-            value in inputs.items()}
+        before = {key: value if value is self.given[key] else copy.deepcopy(value)
+                  for key, value in inputs.items()}
         result = self._call(function, hint, changes)
         self.last = Asked(function, before, copied(result))
         if self.answers.handed_out_again(result):
             raise Mistake(f"{self.name} hands out one and the same {type(result).__name__} in two "
-                          f"calls: whoever still holds the first "
-                          "finds other things in it. Make a new one in each call.")
+                          "calls: whoever still holds the first finds other things in it. Make a "
+                          "new one in each call.")
         return result
 
     def _may_ask_twice(self, function, inputs: dict) -> bool:
-        """Not where a model is asked, or handed over: it writes down what it is shown, or draws its
-        dropout.
+        """Not where a model is asked, or handed over.
+
+        A model writes down what it is shown, or draws its dropout.
         """
-        return self.repeatable and not any(isinstance(value, nn.Module)
-                                           for value in (function, *inputs.values()))
+        models = [value for value in (function, *inputs.values()) if isinstance(value, nn.Module)]
+        return self.repeatable and not models
 
     def _call(self, function, hint: str, changes):
         with self.seeds.around() as set_a_seed, guards.switches_put_back() as turned:
@@ -158,34 +152,30 @@ class Student:
                 raise Mistake(f"{self.name} {sentence}.")
             if set_a_seed():
                 raise Mistake(f"{self.name} sets the seed of the random numbers, so that whatever "
-                              f"is drawn after it, in any "
-                              "cell, is the same again: set no seed inside, that is for whoever "
-                              "calls.")
+                              "is drawn after it, in any cell, is the same again: set no seed "
+                              "inside, that is for whoever calls.")
         return result
 
     def module(self, hint: str = "", **inputs) -> nn.Module:
-        """An instance of the student's nn.Module, with parameters unlike their first values, in
-        eval mode.
+        """An instance of the student's nn.Module, in eval mode, its parameters shaken.
 
         At first a LayerNorm only normalises and a bias is 0, so that swapping two of them would
         change nothing: small random numbers make every parameter count.
         """
         if isinstance(self.answer, nn.Module):
-            raise Mistake(f"{self.check} takes your class itself, and builds its own: "
-                          f"write {self.check}({self.name}), not {self.check}({self.name}(…)).")
+            raise Mistake(f"{self.check} takes your class itself, and builds its own: write "
+                          f"{self.check}({self.name}), not {self.check}({self.name}(…)).")
         self.given = inputs
         module = self._call(self.answer, hint, ())
         if not isinstance(module, nn.Module):
             raise Mistake(f"{self.name} makes a {type(module).__name__}, which has no parameters "
-                          f"to train: "
-                          f"start it with `class {self.name}(nn.Module):` and `super().__init__()`.")
+                          f"to train: start it with `class {self.name}(nn.Module):` and "
+                          "`super().__init__()`.")
         shake(module)
         return module.eval()
 
     def forgetful(self) -> Mistake | None:
-        """Asks the last question once more. Whoever now answers otherwise remembers something, or
-        draws at random.
-        """
+        """Asks the last question again: who answers otherwise remembers, or draws at random."""
         if self.last is None or not self._may_ask_twice(self.last.function, self.last.inputs):
             return None
         try:
@@ -195,37 +185,35 @@ class Student:
         if equal(again, self.last.result):
             return None
         return Mistake(f"{self.name} was asked the same twice, and gives two answers: it remembers "
-                       f"something from one call to "
-                       "the next, or draws at random. Start from nothing in each call; keep no "
-                       "list, tensor or number "
-                       "outside.")
+                       "something from one call to the next, or draws at random. Start from "
+                       "nothing in each call; keep no list, tensor or number outside.")
 
     def with_the_rest(self, message: str) -> str:
         """A message, and with it what may be the cause, and how to get the same inputs again."""
         if not self.given or "is not written yet" in message:
             return message
         for name, value in numbers_from_elsewhere(self.answer).items():
-            message += f" It reads `{name}`, which is {value} in another cell: take sizes from the inputs."
+            message += (f" It reads `{name}`, which is {value} in another cell: take sizes from "
+                        "the inputs.")
         return f"{message} For the same inputs again: {self.check}(…, seed={self.seed})."
 
     def own_work(self) -> None:
-        """Refuses an answer that only calls one that was written before, for another exercise or
-        another bug.
-        """
+        """Refuses an answer that only calls one that was written before, for another exercise."""
         for name in names_read(self.answer):
             other = getattr(self.answer, "__globals__", {}).get(name)
             if (name.startswith("my_") and other is not self.answer
-                and isinstance(other, FunctionType)
+                    and isinstance(other, FunctionType)
                     and parameters(other) == parameters(self.answer)):
                 raise Mistake(f"{self.name} only hands its inputs on to {name}, which you have "
-                              f"written before. That is right, "
-                              "and teaches nothing new: write this one out.")
+                              "written before. That is right, and teaches nothing new: write this "
+                              "one out.")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One call: of which function, with which inputs, and a copy of what came, from before anybody
-    could change it.
+    """One call: of which function, with which inputs, and a copy of what came.
+
+    The copy is from before anybody could change it.
     """
 
     function: object
@@ -242,27 +230,26 @@ def ask(function, name: str, hint: str, changes, inputs: dict):
     try:
         result = function(*inputs.values())
     except TookTooLong:
-        raise Mistake(f"{call} was still running when its time was up, with {given}. "
-                      "Does every turn of your loop come closer to its end?") from None
+        raise Mistake(f"{call} was still running when its time was up, with {given}. Does every "
+                      "turn of your loop come closer to its end?") from None
     except Exception as error:
         raise stopped(error, name, call, given, hint) from error
     changed = [key for key, value in before.items() if not guards.unchanged(value, watched[key])]
     if result is None and changed:
         raise Mistake(f"{name} changes {changed[0]} in place and returns None. Leave {changed[0]} "
-                      f"as it is, "
-                      "build something new, and `return` it.")
+                      "as it is, build something new, and `return` it.")
     if result is None or result is Ellipsis:
         raise Mistake(f"{name} returns {result}, for {given}: fill in the part between the "
-                      f"comments, end it with `return` "
-                      "(on every way through it), then run this cell again.")
+                      "comments, end it with `return` (on every way through it), then run this "
+                      "cell again.")
     if changed:
         raise Mistake(f"{name} changes its input {changed[0]} in place, so whoever called it loses "
-                      f"the original. "
-                      "Work on a copy, or use operations that make a new one.")
+                      "the original. Work on a copy, or use operations that make a new one.")
     for key, value in before.items():
-        if isinstance(value, guards.Snapshot) and (harm := value.harm(watched[key], f"Your "
-                                                                                    f"{names_of_module(key, name)}")):
-            raise Mistake(harm)
+        if isinstance(value, guards.Snapshot):
+            harm = value.harm(watched[key], f"Your {names_of_module(key, name)}")
+            if harm:
+                raise Mistake(harm)
     return result
 
 
@@ -275,12 +262,11 @@ def stopped(error: Exception, name: str, call: str, given: str, hint: str) -> Mi
     """The message for an error in the student's code."""
     if isinstance(error, NotImplementedError) and not raised_by(error, "torch"):
         return Mistake(f"{name} is not written yet: put your own code where `raise "
-                       f"NotImplementedError()` stands, "
-                       "then run this cell again.")
+                       "NotImplementedError()` stands, then run this cell again.")
     if isinstance(error, NotImplementedError) and "ModuleList" in str(error):
         return Mistake(f"{call} calls a list of layers (nn.ModuleList) as if it were a "
-                       f"layer.{where(error)} Take them one "
-                       "after the other: `for block in self.blocks: x = block(x)`.")
+                       f"layer.{where(error)} Take them one after the other: `for block in "
+                       "self.blocks: x = block(x)`.")
     if isinstance(error, RecursionError):
         hint = "It calls itself once too often: does every call come nearer to the end?"
     elif isinstance(error, (NameError, AttributeError, ImportError)):
@@ -303,31 +289,33 @@ def suggestion(error: Exception) -> str:
     """The name that is most like one that does not exist, as Python itself suggests it."""
     import traceback
     last = "".join(traceback.TracebackException.from_exception(error).format_exception_only())
-    return f": do you mean {last.rpartition('Did you mean: ')[2].strip().rstrip('?')}" if "Did you mean" in last else ""
+    _, found, likely = last.rpartition("Did you mean: ")
+    return f": do you mean {likely.strip().rstrip('?')}" if found else ""
 
 
 class TookTooLong(BaseException):
-    """Raised inside a function that does not come back (no Exception, so that `except Exception`
-    misses it).
+    """Raised inside a function that does not come back.
+
+    It is no Exception, so that `except Exception` misses it.
     """
 
 
 @contextmanager
 def time_limit():
-    """Interrupts what runs inside with `TookTooLong`, wherever it is, once it has used
-    `TIME_LIMIT`.
+    """Interrupts what runs inside with `TookTooLong`, once it has used `TIME_LIMIT`.
 
     Again and again, since a bare `except:` in the student's loop catches it.
     """
-    thread, lock, finished, start = threading.get_ident(), threading.Lock(), threading.Event(), time.process_time()
+    thread, start = threading.get_ident(), time.process_time()
+    lock, finished = threading.Lock(), threading.Event()
 
     def watch():
         pause = 0.1
         while not finished.wait(pause):
             with lock:
                 if time.process_time() - start > TIME_LIMIT and not finished.is_set():
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread),
-                                                               ctypes.py_object(TookTooLong))
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(thread), ctypes.py_object(TookTooLong))
                     pause = 1.0
 
     threading.Thread(target=watch, daemon=True).start()
@@ -377,12 +365,12 @@ def names_read(answer) -> set[str]:
 
 
 def numbers_from_elsewhere(answer) -> dict[str, int]:
-    """The whole numbers that an answer reads from the notebook: sizes of another cell, that happen
-    to have its names.
+    """The whole numbers that an answer reads from the notebook.
+
+    They are sizes of another cell, that happen to have its names.
     """
-    found = {name:
-        function.__globals__.get(name) for function in functions_of(answer)
-        for name in names_read(answer)}
+    found = {name: function.__globals__.get(name)
+             for function in functions_of(answer) for name in names_read(answer)}
     return {name: value for name, value in sorted(found.items()) if type(value) is int}
 
 
@@ -416,8 +404,9 @@ def article(value) -> str:
 
 
 def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "float32") -> Tensor:
-    """A detached copy of `value`, once it is a tensor of this shape and dtype ("float" is any
-    floating-point one).
+    """A detached copy of `value`, once it is a tensor of this shape and dtype.
+
+    "float" is any floating-point one.
     """
     has, holds = ("have", "hold") if plural(what) else ("has", "holds")
     if not isinstance(value, Tensor):
@@ -427,10 +416,11 @@ def tensor(value, what: str, shape: tuple[int, ...], axes: str, dtype: str = "fl
         raise Mistake(f"{what} {has} shape {tuple(value.shape)}; right is {axes} = {shape} here."
                       + (" The sizes are right and their order is not: which two axes are swapped?"
                          if same_numbers else ""))
-    right_kind = value.is_floating_point() if dtype == "float" else value.dtype == getattr(torch,
-                                                                                           dtype)
+    if dtype == "float":
+        wanted, right_kind = "floating-point numbers", value.is_floating_point()
+    else:
+        wanted, right_kind = f"torch.{dtype}", value.dtype == getattr(torch, dtype)
     if not right_kind:
-        wanted = "floating-point numbers" if dtype == "float" else f"torch.{dtype}"
         raise Mistake(f"{what} {holds} {value.dtype}, where {wanted} should be.")
     return value.detach().clone()
 
@@ -443,8 +433,8 @@ def plural(what: str) -> bool:
 def pair(value, name: str, what: str) -> tuple:
     """The two results of a function that returns two."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        got = f"{len(value)} things" if isinstance(value,
-                                                   (tuple, list)) else f"one {type(value).__name__}"
+        got = (f"{len(value)} things" if isinstance(value, (tuple, list))
+               else f"one {type(value).__name__}")
         raise Mistake(f"{name} returns {got}; it should return two: `return {what}`.")
     return tuple(value)
 
@@ -453,11 +443,11 @@ def one_number(value) -> float | None:
     """A number of Python's, NumPy's or torch's as a float; None for what is not one number."""
     if isinstance(value, (bool, str)):
         return None
-    if isinstance(value, (int, float, numpy.number)) or isinstance(value,
-                                                                   (Tensor,
-                                                                    numpy.ndarray)) and value.ndim == 0:
-        return float(value.detach() if isinstance(value, Tensor) else value)
-    return None
+    if isinstance(value, (Tensor, numpy.ndarray)) and value.ndim > 0:
+        return None
+    if isinstance(value, Tensor):
+        return float(value.detach())
+    return float(value) if isinstance(value, (int, float, numpy.number, numpy.ndarray)) else None
 
 
 def shake(module: nn.Module) -> None:
@@ -469,19 +459,18 @@ def shake(module: nn.Module) -> None:
 
 def same(answer: Tensor, right: Tensor, tolerance: float = TOLERANCE) -> bool:
     """Equal up to rounding, with NaN equal to nothing."""
-    return answer.shape == right.shape and torch.allclose(answer.double(), right.double(),
-                                                          rtol=tolerance,
-                                                          atol=tolerance)
+    return answer.shape == right.shape and torch.allclose(
+        answer.double(), right.double(), rtol=tolerance, atol=tolerance)
 
 
 def equal(one, other) -> bool:
-    """Whether two answers to the same question are the same, up to rounding; what cannot be
-    compared is.
+    """Whether two answers to the same question are the same, up to rounding.
+
+    What cannot be compared counts as the same.
     """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.allclose(one.double(), other.double(),
-                                                           rtol=TOLERANCE, atol=TOLERANCE,
-                                                           equal_nan=True)
+        return one.shape == other.shape and torch.allclose(
+            one.double(), other.double(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
     if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
         return len(one) == len(other) and all(map(equal, one, other))
     if type(one) is type(other) and isinstance(one, (str, bytes, int, dict)):
@@ -490,9 +479,7 @@ def equal(one, other) -> bool:
 
 
 def copied(result):
-    """A copy of an answer: of its tensors, alone or in a tuple, or of all that a list or a
-    dictionary holds.
-    """
+    """A copy of an answer: of its tensors, alone or in a tuple, or of a list or a dictionary."""
     if isinstance(result, Tensor):
         return result.detach().clone()
     if isinstance(result, (tuple, list)):
@@ -511,37 +498,35 @@ def look_at_rounding(answer: Tensor, right: Tensor, what: str) -> None:
     """Raises the mistake of numbers that are nearly right."""
     if same(answer, right, 2e-2):
         raise Mistake(f"{what} is nearly right, to two digits or three: something is rounded on "
-                      f"the way, in numbers of 16 bits or by an "
-                      "approximation. Keep float32 all through.")
+                      "the way, in numbers of 16 bits or by an approximation. Keep float32 all "
+                      "through.")
 
 
 def difference(answer: Tensor, right: Tensor, what: str) -> Mistake:
-    """The message for a mistake that nobody has foreseen: where the two differ most, and by how
-    much.
-    """
+    """The message for an unforeseen mistake: where the two differ most, and by how much."""
     look_at_rounding(answer, right, what)
     gap = (answer.double() - right.double()).abs().nan_to_num(nan=float("inf"))
-    place = [int(index)
-             for index in numpy.unravel_index(int(gap.argmax()),
-                                              tuple(gap.shape))] if gap.dim() else []
+    largest = numpy.unravel_index(int(gap.argmax()), tuple(gap.shape))   # () for a single number
+    place = [int(index) for index in largest]
     at = f" at {place}" if place else ""
     return Mistake(f"{what} is not right: the largest difference is{at}, where yours is "
                    f"{float(answer[tuple(place)]):.4g} and {float(right[tuple(place)]):.4g} is "
-                   f"right.")
+                   "right.")
 
 
 def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, Tensor],
-                      truth: dict[str, Tensor],
-                      exact: bool = True) -> None:
-    """Raises the mistake in the gradients of an answer that is right: without them nothing before
-    it learns.
+                      truth: dict[str, Tensor], exact: bool = True) -> None:
+    """Raises the mistake in the gradients of an answer that is right.
+
+    Without them nothing before it learns.
 
     `mine` and `truth` hold, by the same names, the leaves that the answer and the right one were
     computed from. Where it is not `exact`, it is enough that a gradient arrives. What torch itself
     refuses to differentiate (numbers that were written over) says so loudly wherever it is trained,
     and is let pass.
     """
-    cut = "`torch.no_grad()`, `.detach()`, `.data`, `.item()`, `math` and NumPy all cut the gradient off."
+    cut = ("`torch.no_grad()`, `.detach()`, `.data`, `.item()`, `math` and NumPy all cut the "
+           "gradient off.")
     if not answer.requires_grad:
         raise Mistake(f"{what} {'are' if plural(what) else 'is'} right, and no gradient gets "
                       f"through it, so nothing before it could learn. {cut}")
@@ -562,14 +547,12 @@ def look_at_gradients(what: str, answer: Tensor, right: Tensor, mine: dict[str, 
 def gradients(value: Tensor, direction: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
     """The gradients of the leaves, of which 0 is one too."""
     return torch.autograd.grad((value * direction).sum(), leaves, retain_graph=True,
-                               materialize_grads=True,
-                               allow_unused=True)
+                               materialize_grads=True, allow_unused=True)
 
 
 @dataclass(frozen=True)
 class Try:
-    """One input, what the student made of it, and what is right: for answers that are no tensors.
-    """
+    """One input, what the student made of it, and what is right: for answers without tensors."""
 
     inputs: tuple
     answer: object
@@ -587,8 +570,9 @@ def shortest_wrong(tries: list[Try]) -> Try:
 
 
 def explanation(tries: list[Try], suspects: dict) -> str | None:
-    """The first suspect {reason: function with that mistake} that gives the student's answer in
-    every single try.
+    """The first reason whose function gives the student's answer in every single try.
+
+    `suspects`: {reason: function with that mistake}.
     """
     for reason, function in suspects.items():
         if all(function(*one.inputs) == one.answer for one in tries):

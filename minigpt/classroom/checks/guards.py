@@ -1,8 +1,8 @@
-"""What a call of a student's function must leave as it was, and what it must not remember: the same
-for every exercise.
+"""What a call of a student's function must leave as it was, and what it must not remember.
 
-An answer can be right and do harm all the same: seed everybody's random numbers, leave a model in
-another mode, hand out the same tensor twice. Nothing here knows what the function computes.
+It is the same for every exercise. An answer can be right and do harm all the same: seed everybody's
+random numbers, leave a model in another mode, hand out the same tensor twice. Nothing here knows
+what the function computes.
 """
 
 import copy
@@ -18,9 +18,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def random_numbers_put_back():
-    """Whatever is drawn or seeded inside, the random numbers of the caller go on as if nothing had
-    been.
-    """
+    """Whatever is drawn or seeded inside, the caller's random numbers go on undisturbed."""
     python, arrays = random.getstate(), numpy.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -31,8 +29,9 @@ def random_numbers_put_back():
 
 
 def seed_all(seed: int) -> None:
-    """Seeds the generators of Python, NumPy and torch (the CPU's alone: torch.manual_seed would
-    wake the GPU's).
+    """Seeds the generators of Python, NumPy and torch.
+
+    Of torch the CPU's alone: torch.manual_seed would wake the GPU's.
     """
     torch.random.default_generator.manual_seed(seed)
     random.seed(seed)
@@ -40,10 +39,10 @@ def seed_all(seed: int) -> None:
 
 
 class SeedWatch:
-    """Notices a function that seeds the random numbers itself: they come out the same whatever they
-    were before.
+    """Notices a function that seeds the random numbers itself.
 
-    It looks at the first `CALLS`, for looking takes longer than most of what it looks at.
+    They come out the same whatever they were before. It looks at the first `CALLS`, for looking
+    takes longer than most of what it looks at.
     """
 
     CALLS = 60
@@ -69,8 +68,9 @@ class SeedWatch:
         seed_all(self.seeds.getrandbits(32))
 
     def found_a_seed(self) -> bool:
-        """After a call: whether a generator is where an earlier call has left it, though it began
-        elsewhere.
+        """After a call: whether a generator is where an earlier call has left it.
+
+        Each call began elsewhere.
         """
         states = {("torch", torch.random.default_generator.initial_seed()),
                   ("Python", hash(random.getstate()[1][:-1])),
@@ -83,8 +83,9 @@ class SeedWatch:
 # ------------------------------------------------------------------------------------ what is given
 
 def handed_over(value):
-    """What the function gets: a copy of tensors and lists, which may come back in its answer; all
-    else as it is.
+    """What the function gets: a copy of a tensor or a list, all else as it is.
+
+    The copy may come back in its answer.
     """
     return copy.deepcopy(value) if isinstance(value, (Tensor, list)) else value
 
@@ -107,22 +108,23 @@ class Snapshot:
     def harm(self, model: nn.Module, what: str) -> str | None:
         """A sentence about what has become of the model since then; None where nothing has."""
         now = {name: (id(value), value.detach()) for name, value in _named(model)}
-        if now.keys() != self.numbers.keys() or any(now[name][0] != self.numbers[name][0]
-                                                    for name in now):
+        was, is_now = ({name: place for name, (place, _) in numbers.items()}
+                       for numbers in (self.numbers, now))
+        if was != is_now:
             return (f"{what} has other weights after the call than before: some were put in their "
-                    f"place. "
-                    "Training would never see them. Make every part once, in __init__, and only "
-                    "use it afterwards.")
+                    "place. Training would never see them. Make every part once, in __init__, and "
+                    "only use it afterwards.")
         for name, (_, value) in self.numbers.items():
             if not torch.equal(value, now[name][1]):
-                return f"{what} has changed: {name} holds other numbers after the call. Only training may change weights."
+                return (f"{what} has changed: {name} holds other numbers after the call. Only "
+                        "training may change weights.")
         modes = [part.training for part in model.modules()]
         if modes != self.training:
             return (f"{what} came in {_mode(self.training)} mode and goes in {_mode(modes)} mode, "
-                    f"and what runs next has no "
-                    "idea. Put it back as it was.")
+                    "and what runs next has no idea. Put it back as it was.")
         if [parameter.requires_grad for parameter in model.parameters()] != self.learning:
-            return f"{what} can no longer learn: requires_grad of its weights was changed. torch.no_grad() is enough."
+            return (f"{what} can no longer learn: requires_grad of its weights was changed. "
+                    "torch.no_grad() is enough.")
         return None
 
 
@@ -136,11 +138,9 @@ def _mode(modes: list[bool]) -> str:
 
 
 def unchanged(before, after) -> bool:
-    """Whether an input still is what it was before the call. What cannot be compared counts as
-    unchanged.
-    """
+    """Whether an input still is what it was; what cannot be compared counts as unchanged."""
     if isinstance(before, Tensor):
-        return before.shape == after.shape and before.dtype == after.dtype and bool(torch.equal(before, after))
+        return before.dtype == after.dtype and torch.equal(before, after)
     if isinstance(before, (list, dict, set)):
         return before == after
     return True
@@ -148,8 +148,9 @@ def unchanged(before, after) -> bool:
 
 @contextmanager
 def other_numbers(tensors: list[Tensor]):
-    """The same tensors with their numbers in another order, and afterwards as they were: what was
-    remembered is wrong now.
+    """The same tensors with their numbers in another order, and afterwards as they were.
+
+    What was remembered is wrong now.
     """
     tensors = [value for value in tensors if value.dim() and value.dtype != torch.bool]
     before = [value.detach().clone() for value in tensors]
@@ -174,8 +175,8 @@ class Answers:
         """Whether `result` is, or shares its numbers with, an earlier one."""
         parts = result if isinstance(result, tuple) else (result,)
         places = {part.untyped_storage().data_ptr() if isinstance(part, Tensor) else id(part)
-                  for part in parts if isinstance(part, (list, dict)) or isinstance(part, Tensor)
-                  and part.numel()}
+                  for part in parts
+                  if isinstance(part, (list, dict)) or isinstance(part, Tensor) and part.numel()}
         known = bool(places & self.places)
         self.kept.append(result)
         self.places |= places
@@ -186,16 +187,19 @@ class Answers:
 
 @contextmanager
 def switches_put_back():
-    """torch's switches for the whole program; gives a function that tells which one was left
-    turned, if any.
+    """torch's switches for the whole program are put back.
+
+    Gives a function that tells which one was left turned, if any.
     """
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
 
     def turned() -> str | None:
         if torch.is_grad_enabled() != grad:
-            return "leaves gradients switched off for every cell after it. `with torch.no_grad():` puts them back"
+            return ("leaves gradients switched off for every cell after it. "
+                    "`with torch.no_grad():` puts them back")
         if torch.get_default_dtype() != dtype:
-            return "changes torch's default dtype for every cell after it. Give the dtype where you make a tensor"
+            return ("changes torch's default dtype for every cell after it. Give the dtype where "
+                    "you make a tensor")
         return None
     try:
         yield turned

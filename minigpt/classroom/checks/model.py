@@ -36,8 +36,9 @@ EPS = 1e-5
 @check("layer norm: mean 0 and variance 1 before weight and bias, equal to torch's own on 20 "
        "random inputs")
 def check_layer_norm(student: Student) -> None:
-    """Checks `fn(x: (..., C), weight: (C,), bias: (C,)) -> (..., C)`: last axis, biased variance,
-    eps 1e-5.
+    """Checks `fn(x: (..., C), weight: (C,), bias: (C,)) -> (..., C)`.
+
+    Last axis, biased variance, eps 1e-5.
     """
     shapes = [(*random.sample((2, 3, 4), 2), random.randint(5, 8)) for _ in range(8)]
     shapes += [(4, 4, 4), (1, 1, 6), (5,), (3, 7), (2, 3, 4, 5), (2, 1), (2, 300), (1, 2, 1, 2, 3),
@@ -46,7 +47,7 @@ def check_layer_norm(student: Student) -> None:
         C = shape[-1]
         x = torch.randn(shape) * 3 + one_of(-20, 2)
         if trial % 4 == 0:
-            x = torch.randn(shape) * 0.003  # a variance like eps: where eps stands and what it is shows
+            x = torch.randn(shape) * 0.003      # a variance like eps: its size and its place show
         if trial % 4 == 1:
             x.view(-1, C)[0] = 1.5                              # no variance at all
         x, weight, bias = (laid_out(part).requires_grad_(trial % 3 == 2)
@@ -59,17 +60,15 @@ def check_layer_norm(student: Student) -> None:
                 raise layer_norm_mistake(answer, right, x, weight, bias)
         if x.requires_grad:
             names = {"x": x, "weight": weight, "bias": bias}
-            look_at_gradients("Your result", made, right, {name:
-                student.given[name] for name in names}, names,
-                              exact=False)
+            given = {name: student.given[name] for name in names}
+            look_at_gradients("Your result", made, right, given, names, exact=False)
 
 
 def layer_norm_hint(x: Tensor) -> str:
     """What may help where a function fails on this x."""
     if x.dim() != 3:
         return ("x may have any number of axes, and is normalised over the last: mean(-1, "
-                "keepdim=True) asks for no more "
-                "than one.")
+                "keepdim=True) asks for no more than one.")
     return "Keep the axis that you average over: mean(-1, keepdim=True)."
 
 
@@ -77,8 +76,8 @@ def normalised(x: Tensor, axes=-1, eps: float = EPS, correction: int = 0,
                centre: bool = True) -> Tensor:
     """x normalised over `axes`, right or in one of the wrong ways."""
     mean = x.mean(axes, keepdim=True) if centre else 0.0
-    variance = x.var(axes, keepdim=True, correction=correction) if centre else (x * x).mean(axes,
-                                                                                            keepdim=True)
+    variance = (x.var(axes, keepdim=True, correction=correction) if centre
+                else (x * x).mean(axes, keepdim=True))
     return (x - mean) / (variance + eps) ** 0.5
 
 
@@ -87,28 +86,23 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
     """Why these numbers are wrong."""
     if is_nan(answer) or bool(answer.isinf().any()):
         return Mistake("Where all numbers of a row are equal your result is NaN or infinite: the "
-                       "variance is 0 there. "
-                       "Add eps = 1e-5 to it before the square root.")
+                       "variance is 0 there. Add eps = 1e-5 to it before the square root.")
     plain, C = normalised(x), x.shape[-1]
     mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
     deviation = variance.sqrt()
     other_axes = "Over the last axis, C: each position by itself, whatever stands beside it."
     suspects = {
         f"Your variance divides by C − 1 = {C - 1} (torch's default). LayerNorm divides by C = "
-        f"{C}: "
-        "var(-1, keepdim=True, correction=0).": normalised(x, correction=1) * weight + bias,
+        f"{C}: var(-1, keepdim=True, correction=0).": normalised(x, correction=1) * weight + bias,
         "Your eps stands outside the root: (x − mean) / (std + eps). It is added to the variance, "
-        "inside the root.":
-            (x - mean) / (deviation + EPS) * weight + bias,
+        "inside the root.": (x - mean) / (deviation + EPS) * weight + bias,
         "There is no eps in your root, or one too small to matter. It is 1e-5 here: √(variance + "
-        "eps).":
-            (x - mean) / deviation * weight + bias,
+        "eps).": (x - mean) / deviation * weight + bias,
         "You divide by the variance; divide by its square root, the standard deviation.":
             (x - mean) / (variance + EPS) * weight + bias,
         "You don't subtract the mean.": x / (variance + EPS).sqrt() * weight + bias,
         "You don't subtract the mean, and divide by the root mean square. That is RMSNorm; "
-        "LayerNorm centres first.":
-            normalised(x, centre=False) * weight + bias,
+        "LayerNorm centres first.": normalised(x, centre=False) * weight + bias,
         "You subtract the mean, and then nothing is divided by the standard deviation.":
             (x - mean) * weight + bias,
         f"You normalise over the first axis. {other_axes}": normalised(x, 0) * weight + bias,
@@ -136,8 +130,8 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
                 normalised(x, (0, 1)) * weight + bias,
         }
     for eps in (1e-3, 1e-4, 1e-6, 1e-8, 1e-12):
-        suspects[f"Your eps is {eps:g}; here it is 1e-5, as in torch."] = normalised(x,
-                                                                                     eps=eps) * weight + bias
+        reason = f"Your eps is {eps:g}; here it is 1e-5, as in torch."
+        suspects[reason] = normalised(x, eps=eps) * weight + bias
     accuse(answer, suspects)
     return difference(answer, right, "Your LayerNorm")
 
@@ -147,8 +141,9 @@ def layer_norm_mistake(answer: Tensor, right: Tensor, x: Tensor, weight: Tensor,
 @check("feed-forward: widen to d_ff, GELU, back to d_model, each position by itself, on 8 random "
        "inputs")
 def check_feed_forward(student: Student) -> None:
-    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C): nn.Linear `expand`, GELU,
-    nn.Linear `contract`.
+    """Checks `cls(d_model, d_ff)`, an nn.Module (B, T, C) -> (B, T, C).
+
+    nn.Linear `expand`, GELU, nn.Linear `contract`.
     """
     for trial in range(8):
         d_model = one_of(1, 6, 8, 12)
@@ -156,22 +151,21 @@ def check_feed_forward(student: Student) -> None:
         module = student.module(d_model=d_model, d_ff=d_ff)
         look_at_linears(student.name, module, d_model, d_ff)
         weights = shared_weights(student.name, module, FeedForward(d_model, d_ff))
-        x = laid_out(torch.randn(*one_of((2, 5, d_model), (1, 1, d_model),
-                                         (3, 3, d_model))) * 2).requires_grad_()
+        B, T = one_of((2, 5), (1, 1), (3, 3))
+        x = laid_out(torch.randn(B, T, d_model) * 2).requires_grad_()
         for mode in (False, True):
             made = student.ask(module.train(mode), x=x)
             if isinstance(made, Tensor) and made.shape == (*x.shape[:-1], d_ff) != x.shape:
                 raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads "
-                              f"back to d_model = "
-                              f"{d_model}.")
+                              f"back to d_model = {d_model}.")
             answer = tensor(made, "Your result", tuple(x.shape), "(B, T, d_model)")
             exact, by_tanh = (right_feed_forward(weights, x, how) for how in ("none", "tanh"))
             right = exact if same(answer, exact) else by_tanh   # GPT-2's approximation is as good
             if not same(answer, right):
                 steady(student, module, x, answer)
                 raise feed_forward_mistake(answer, exact, x, weights)
-            look_at_gradients("Your result", made, right, {"x":
-                student.given["x"]} | learned(module), {"x": x} | weights)
+            look_at_gradients("Your result", made, right,
+                              {"x": student.given["x"]} | learned(module), {"x": x} | weights)
 
 
 def right_feed_forward(weights: dict[str, Tensor], x: Tensor, approximate: str = "none") -> Tensor:
@@ -187,62 +181,57 @@ def learned(module: nn.Module) -> dict[str, Tensor]:
 
 
 def shared_weights(name: str, module: nn.Module, package: nn.Module) -> dict[str, Tensor]:
-    """Random weights of the package's module, by name, and the student's with the same: loaded as
-    the notebook does it.
+    """Random weights of the package's module, by name, which the student's gets too.
+
+    They are loaded as the notebook does it.
     """
     shake(package)
     found, wanted = module.state_dict(), package.state_dict()
     missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing:
         raise Mistake(f"{name} has no {missing[0]}. The cells that follow load the package's "
-                      f"weights into it by name, so its "
-                      f"parts need these names: "
+                      "weights into it by name, so its parts need these names: "
                       f"{', '.join(sorted({key.rpartition('.')[0] for key in wanted}))}.")
     if foreign:
         raise Mistake(f"{name} also has {foreign[0]}, which the package's does not have: the cells "
-                      f"that follow load its weights "
-                      "by name, and there is nothing for that one. Leave it out.")
+                      "that follow load its weights by name, and there is nothing for that one. "
+                      "Leave it out.")
     for key, value in wanted.items():
         if found[key].shape != value.shape:
             raise Mistake(f"{key} of {name} has shape {tuple(found[key].shape)}; right is "
-                          f"{tuple(value.shape)} here: take the "
-                          "sizes from what __init__ is given.")
+                          f"{tuple(value.shape)} here: take the sizes from what __init__ is given.")
     module.load_state_dict(wanted)
     for key, value in module.state_dict().items():
         if not torch.equal(value, wanted[key]):
             raise Mistake(f"{name} can't hold the package's weights: {key} is one and the same "
-                          f"tensor as another part's. Give "
-                          "each part weights of its own.")
+                          "tensor as another part's. Give each part weights of its own.")
     return learned(package)
 
 
 def look_at_linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> None:
-    """The two maps of a student's feed-forward have to be there, where training finds them, and of
-    the right sizes.
-    """
+    """A student's feed-forward has its two maps, of the right sizes, where training finds them."""
     found = [part for part in module.modules() if isinstance(part, nn.Linear)]
     sizes = [(part.in_features, part.out_features) for part in found]
     if not list(module.parameters()):
         raise Mistake(f"{name} has no parameters that training could find. Put each nn.Linear in "
-                      f"an attribute of its "
-                      f"own (self.expand = nn.Linear(…)); a plain list hides them.")
-    if len(found) == 2 and sizes[0] == sizes[1][::-1] and d_model in sizes[0] and d_ff not in sizes[0]:
+                      "an attribute of its own (self.expand = nn.Linear(…)); a plain list hides "
+                      "them.")
+    there_and_back = len(found) == 2 and sizes[0] == sizes[1][::-1]
+    if there_and_back and d_model in sizes[0] and d_ff not in sizes[0]:
         raise Mistake(f"With d_ff = {d_ff} your hidden layer has {max(sizes[0])} numbers: use the "
-                      f"d_ff that you were "
-                      "given.")
+                      "d_ff that you were given.")
     if found and sorted(sizes) != sorted([(d_model, d_ff), (d_ff, d_model)]):
         raise Mistake(f"{name} should have two nn.Linear, {d_model} -> {d_ff} and {d_ff} -> "
-                      f"{d_model}; "
-                      f"it has {', '.join(f'{before} -> {after}' for before, after in sizes)}.")
+                      f"{d_model}; it has "
+                      f"{', '.join(f'{before} -> {after}' for before, after in sizes)}.")
     for part in ("expand", "contract"):
         if not isinstance(getattr(module, part, None), nn.Linear):
             raise Mistake(f"{name} has no nn.Linear self.{part}. The cells that follow load the "
-                          f"package's weights by name, so "
-                          "the first is called expand and the second contract.")
+                          "package's weights by name, so the first is called expand and the second "
+                          "contract.")
         if getattr(module, part).bias is None:
             raise Mistake(f"self.{part} has no bias, and the package's has one, which the cells "
-                          f"that follow load into it: "
-                          "nn.Linear(…) makes it by itself.")
+                          "that follow load into it: nn.Linear(…) makes it by itself.")
 
 
 def steady(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
@@ -252,11 +241,9 @@ def steady(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> No
         return
     if module.training:
         raise Mistake("In training mode two calls on the same x give two results: something is "
-                      "dropped at random, though the "
-                      "dropout that was asked for is 0.")
+                      "dropped at random, though the dropout that was asked for is 0.")
     raise Mistake("In eval mode two calls on the same x give two results: your dropout is on "
-                  "outside training too. "
-                  "Use nn.Dropout, or F.dropout(…, training=self.training).")
+                  "outside training too. Use nn.Dropout, or F.dropout(…, training=self.training).")
 
 
 def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor,
@@ -273,15 +260,13 @@ def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor,
         shortcut = contract(hidden)
         accuse(answer, {
             "There is no GELU between the two Linear layers. Without something that bends, two "
-            "matrices in a row are "
-            "no more than one.": shortcut,
+            "matrices in a row are no more than one.": shortcut,
             "There is a ReLU between the two Linear layers; here it is GELU, which bends smoothly.":
                 contract(F.relu(hidden)),
             "There is a SiLU between the two Linear layers; here it is GELU.":
                 contract(F.silu(hidden)),
             "There is x · sigmoid(1.702 x) between the two Linear layers, a rough stand-in for "
-            "GELU: use F.gelu.":
-                contract(hidden * (1.702 * hidden).sigmoid()),
+            "GELU: use F.gelu.": contract(hidden * (1.702 * hidden).sigmoid()),
             "There is a tanh between the two Linear layers; here it is GELU.":
                 contract(hidden.tanh()),
             "There is a sigmoid between the two Linear layers; here it is GELU.":
@@ -291,11 +276,9 @@ def feed_forward_mistake(answer: Tensor, right: Tensor, x: Tensor,
             "There is an ELU between the two Linear layers; here it is GELU.":
                 contract(F.elu(hidden)),
             "The GELU comes after the second Linear. It belongs in between, where the numbers are "
-            "d_ff wide.":
-                F.gelu(shortcut),
+            "d_ff wide.": F.gelu(shortcut),
             "There is a second GELU, after the last Linear. What is added to the stream must be "
-            "free to be negative.":
-                F.gelu(right),
+            "free to be negative.": F.gelu(right),
             "There are two GELUs in between, one after the other. One is enough.":
                 contract(F.gelu(F.gelu(hidden))),
             "The GELU comes before the first Linear. It belongs in between.":
@@ -317,14 +300,14 @@ PARTS = ("norm1", "attention", "norm2", "feed_forward")
 @check("block: x + attention(norm1(x)), then + feed_forward(norm2(that)), causal, on 8 random "
        "inputs")
 def check_block(student: Student) -> None:
-    """Checks `cls(config: GPTConfig)`, a pre-norm block with `norm1`, `attention`, `norm2` and
-    `feed_forward`.
+    """Checks `cls(config: GPTConfig)`, a pre-norm block, with parts named as in the package.
+
+    They are `norm1`, `attention`, `norm2` and `feed_forward`.
     """
     for trial in range(8):
-        config = block_config(d_ff=one_of(12, 20, 33),
-                              dropout=one_of(0.0, 0.3) if trial > 1 else 0.3,
-                              **one_of({}, {"d_model": 8, "n_heads": 1}, {"d_model": 6, "n_heads":
-                                  6}))
+        d_ff, dropout = one_of(12, 20, 33), one_of(0.0, 0.3) if trial > 1 else 0.3
+        width = one_of({}, {"d_model": 8, "n_heads": 1}, {"d_model": 6, "n_heads": 6})
+        config = block_config(d_ff=d_ff, dropout=dropout, **width)
         block = student.module(config=config)
         parts(student.name, block, PARTS)
         weights = shared_weights(student.name, block, TransformerBlock(config))
@@ -336,10 +319,10 @@ def check_block(student: Student) -> None:
 
 
 def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: Tensor,
-            right: Tensor, what: str,
-            config: GPTConfig, look) -> None:
-    """Whether the student's module gives what is right, in eval mode and where there is no dropout;
-    `look` says why not.
+            right: Tensor, what: str, config: GPTConfig, look) -> None:
+    """Whether the student's module gives what is right; `look` says why not.
+
+    It is asked in eval mode, and in training mode where there is no dropout.
     """
     for mode in (False, True) if config.dropout == 0 else (False,):
         made = student.ask(module.train(mode), x=x)
@@ -350,13 +333,12 @@ def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: 
                 steady(student, module, x, answer)
                 look(answer, x, module)
                 look_into_future(student, module, x, answer)
-                raise difference(answer, right, f"Each part reads the right thing. Still, "
-                                                f"{what[0].lower()}{what[1:]}")
+                still = f"Each part reads the right thing. Still, {what[0].lower()}{what[1:]}"
+                raise difference(answer, right, still)
         leaves = {"x": x} if x.requires_grad else {}
         if not mode and (leaves or not x.is_floating_point()):
-            look_at_gradients(what, made, right, {name:
-                student.given[name] for name in leaves} | learned(module),
-                              leaves | weights)
+            given = {name: student.given[name] for name in leaves}
+            look_at_gradients(what, made, right, given | learned(module), leaves | weights)
 
 
 def right_block(weights: dict[str, Tensor], x: Tensor, n_heads: int) -> Tensor:
@@ -369,21 +351,21 @@ def right_block(weights: dict[str, Tensor], x: Tensor, n_heads: int) -> Tensor:
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
     x = x + F.linear(mixed, weights["attention.projection.weight"],
                      weights["attention.projection.bias"])
-    return x + right_feed_forward(of_part(weights, "feed_forward"),
-                                  norm("norm2", x)) if "norm2.weight" in weights else x
+    if "norm2.weight" not in weights:
+        return x
+    return x + right_feed_forward(of_part(weights, "feed_forward"), norm("norm2", x))
 
 
 def of_part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     """The weights of one part of a module, by the names that they have in it."""
-    return {key.removeprefix(f"{part}."):
-        value for key, value in weights.items() if key.startswith(f"{part}.")}
+    return {key.removeprefix(f"{part}."): value
+            for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
 def block_config(**sizes) -> GPTConfig:
     """A small model, with dropout, which eval mode must switch off."""
-    return GPTConfig(**{"vocab_size": 40, "context_length": 8, "d_model": 12, "n_heads":
-        3, "n_layers": 2, "d_ff": 20,
-                        "dropout": 0.3} | sizes)
+    return GPTConfig(**{"vocab_size": 40, "context_length": 8, "d_model": 12, "n_heads": 3,
+                        "n_layers": 2, "d_ff": 20, "dropout": 0.3} | sizes)
 
 
 def parts(name: str, module: nn.Module, names) -> None:
@@ -394,8 +376,7 @@ def parts(name: str, module: nn.Module, names) -> None:
                           f"{', '.join(names)}, each an nn.Module.")
     if getattr(module, "norm1", 1) is getattr(module, "norm2", 2):
         raise Mistake("norm1 and norm2 are one and the same module. What attention and "
-                      "feed-forward need differs: "
-                      "give each a LayerNorm of its own.")
+                      "feed-forward need differs: give each a LayerNorm of its own.")
 
 
 @contextmanager
@@ -427,21 +408,20 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
     for name in PARTS:
         if len(seen[name]) > 1:
             raise Mistake(f"{name} is used {len(seen[name])} times in one pass; each part has its "
-                          f"turn once.")
-    (norm1_in, norm1_out), (attention_in, attention_out), (norm2_in, norm2_out), (feed_in,
-                                                                                  feed_out) = (
-        seen[name][0] for name in PARTS)
+                          "turn once.")
+    norm1_in, norm1_out = seen["norm1"][0]
+    attention_in, attention_out = seen["attention"][0]
+    norm2_in, norm2_out = seen["norm2"][0]
+    feed_in, feed_out = seen["feed_forward"][0]
     stream = x + attention_out
 
     if same(norm1_in, attention_out) or same(norm1_in, stream):
         if same(attention_in, x):
             raise Mistake("norm1 comes after the attention (post-norm, as in the first "
-                          "Transformer). Here the norm "
-                          "comes before: x + attention(norm1(x)), and the stream itself is never "
-                          "normalised.")
+                          "Transformer). Here the norm comes before: x + attention(norm1(x)), and "
+                          "the stream itself is never normalised.")
         raise Mistake("The norms have changed places: norm2 stands before the attention, norm1 "
-                      "before the "
-                      "feed-forward.")
+                      "before the feed-forward.")
     if not same(norm1_in, x):
         raise Mistake("norm1 should read x, the block's input, as it comes; yours reads something "
                       "else.")
@@ -452,19 +432,15 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
         raise Mistake("The attention should read norm1(x), and yours reads something else.")
     accuse(norm2_in, {
         "The residual connection around the attention is missing: the feed-forward sees only what "
-        "the attention made. "
-        "x = x + attention(norm1(x)).": attention_out,
+        "the attention made. x = x + attention(norm1(x)).": attention_out,
         "Your first residual adds to norm1(x) instead of x: the stream itself is never normalised.":
             norm1_out + attention_out,
         "The feed-forward works beside the attention, both on the block's input. Here it comes "
-        "after: norm2 reads "
-        "x + attention(norm1(x)).": x,
+        "after: norm2 reads x + attention(norm1(x)).": x,
         "norm2 comes after the feed-forward (post-norm). Here the norm comes before: x + "
-        "feed_forward(norm2(x)).":
-            feed_out,
+        "feed_forward(norm2(x)).": feed_out,
         "norm2 comes at the very end (post-norm). Here the norm comes before: x + "
-        "feed_forward(norm2(x)).":
-            stream + feed_out,
+        "feed_forward(norm2(x)).": stream + feed_out,
     } if not same(norm2_in, stream) else {})
     if not same(norm2_in, stream):
         raise Mistake("norm2 should read x + attention(norm1(x)), and yours reads something else.")
@@ -479,12 +455,13 @@ def look_at_block(answer: Tensor, x: Tensor, block: nn.Module) -> None:
     accuse(answer, {
         "The residual connection around the feed-forward is missing: x = x + "
         "feed_forward(norm2(x)).": feed_out,
-        "Your second residual adds to norm2(x) instead of x: the stream itself is never normalised.":
-            norm2_out + feed_out,
+        "Your second residual adds to norm2(x) instead of x: the stream itself is never "
+        "normalised.": norm2_out + feed_out,
         "Your second residual adds to the block's input, and what the attention made is lost.":
             x + feed_out,
         "What the feed-forward makes is thrown away: x = x + feed_forward(norm2(x)).": stream,
-        "The block's input is added twice. Once, around the attention, it is already in the stream.": x + right,
+        "The block's input is added twice. Once, around the attention, it is already in the "
+        "stream.": x + right,
         "There is a norm on the way out (norm2 once more?). The stream leaves the block as it is.":
             F.layer_norm(right, right.shape[-1:]),
     })
@@ -494,32 +471,31 @@ def never_used(name: str, seen: dict) -> str:
     """What to say of a part that had no turn."""
     if name == "norm2" and len(seen["norm1"]) == 2:
         return ("norm1 is used twice and norm2 never: the feed-forward has a norm of its own, "
-                "norm2, which learns "
-                "another scale.")
+                "norm2, which learns another scale.")
     if name == "norm1" and len(seen["norm2"]) == 2:
         return "norm2 is used twice and norm1 never: the attention has a norm of its own, norm1."
     if name.startswith("norm"):
         reader = "attention" if name == "norm1" else "feed_forward"
-        return f"{name} is never used: {reader} should read a normalised copy of the stream, {reader}({name}(x))."
+        return (f"{name} is never used: {reader} should read a normalised copy of the stream, "
+                f"{reader}({name}(x)).")
     return f"self.{name} is never used: call it in forward."
 
 
 def look_into_future(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
     """Changes the last position: no earlier one may notice."""
     changed = x.detach().clone()
-    changed[:,
-            -1] = torch.randn_like(changed[:, -1]) if x.is_floating_point() else (changed[:,
-                                                                                          -1] + 1) % 7
+    last = changed[:, -1]
+    changed[:, -1] = torch.randn_like(last) if x.is_floating_point() else (last + 1) % 7
     again = student.ask(module, x=changed).detach()
     if not same(again[:, :-1], answer[:, :-1]):
         raise Mistake("Changing the last position changes your output at earlier ones: the future "
-                      "is visible. "
-                      "Is the causal mask in the attention?")
+                      "is visible. Is the causal mask in the attention?")
 
 
 def check_without_feed_forward(student: Student) -> None:
-    """d_ff = 0 leaves the feed-forward out. Only a block that means to (its feed_forward is None)
-    is held to it.
+    """d_ff = 0 leaves the feed-forward out.
+
+    Only a block that means to (its feed_forward is None) is held to it.
     """
     config = block_config(d_ff=0)
     try:
@@ -530,8 +506,7 @@ def check_without_feed_forward(student: Student) -> None:
         return
     if getattr(block, "norm2", None) is not None:
         raise Mistake("With d_ff = 0 there is no feed-forward, and norm2 is still there, with "
-                      "nothing to normalise "
-                      "for: make it None too.")
+                      "nothing to normalise for: make it None too.")
     weights = shared_weights(student.name, block, TransformerBlock(config))
     x = torch.randn(2, 4, config.d_model)
     answer = student.ask(block, "With d_ff = 0 there is no feed-forward. Skip the second half "
@@ -554,8 +529,7 @@ def check_gpt(student: Student) -> None:
     """
     for n_layers in (2, 1, 3, 4):
         config = block_config(vocab_size=one_of(9, 25, 300), context_length=one_of(7, 12, 40),
-                              n_layers=n_layers,
-                              dropout=0.3 if n_layers == 3 else 0.0)
+                              n_layers=n_layers, dropout=0.3 if n_layers == 3 else 0.0)
         model = student.module(config=config)
         parts(student.name, model,
               ("token_embedding", "position_embedding", "blocks", "norm", "head"))
@@ -570,8 +544,8 @@ def check_gpt(student: Student) -> None:
 
 def right_model(weights: dict[str, Tensor], ids: Tensor, config: GPTConfig) -> Tensor:
     """The truth about a model."""
-    x = F.embedding(ids,
-                    weights["token_embedding.weight"]) + weights["position_embedding.weight"][:ids.shape[1]]
+    positions = weights["position_embedding.weight"][:ids.shape[1]]
+    x = F.embedding(ids, weights["token_embedding.weight"]) + positions
     for i in range(config.n_layers):
         x = right_block(of_part(weights, f"blocks.{i}"), x, config.n_heads)
     return F.linear(F.layer_norm(x, x.shape[-1:], weights["norm.weight"], weights["norm.bias"]),
@@ -582,12 +556,10 @@ def look_at_sizes(model: nn.Module, config: GPTConfig) -> None:
     """The parts must have the sizes that the configuration gives."""
     if len(model.blocks) != config.n_layers:
         raise Mistake(f"The configuration asks for n_layers = {config.n_layers} blocks, and there "
-                      f"are "
-                      f"{len(model.blocks)}.")
+                      f"are {len(model.blocks)}.")
     if len({id(block) for block in model.blocks}) < len(model.blocks):
         raise Mistake("All blocks are one and the same module, so they share their weights. Make a "
-                      "new one for each "
-                      "layer.")
+                      "new one for each layer.")
 
 
 def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
@@ -600,8 +572,9 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
             raise Mistake(f"blocks[{i}] is never used: x goes through every block in turn.")
     for name in ("norm", "head"):
         if not seen[name]:
-            what = "the stream grows from block to block, and the head should read a normalised copy of it" \
-                if name == "norm" else "it turns d_model channels into vocab_size logits"
+            what = {"norm": "the stream grows from block to block, and the head should read a "
+                            "normalised copy of it",
+                    "head": "it turns d_model channels into vocab_size logits"}[name]
             raise Mistake(f"self.{name} is never used: {what}.")
     tokens = F.embedding(ids, model.token_embedding.weight).detach()
     table = model.position_embedding.weight.detach()
@@ -610,23 +583,20 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
     if not same(x, tokens + positions):
         accuse(x, {
             "The positions are missing: without them the model cannot tell `dog bites man` from "
-            "`man bites dog`. "
-            "Add position_embedding to token_embedding.": tokens,
+            "`man bites dog`. Add position_embedding to token_embedding.": tokens,
             "Your positions are looked up with the ids: position_embedding(ids). Look up 0, 1, …, "
-            "T − 1.":
-                tokens + table[ids % len(table)],
+            "T − 1.": tokens + table[ids % len(table)],
             "Your positions are off by one: they start at 1. The first position is 0.":
                 tokens + table.roll(-1, 0)[:ids.shape[1]],
             "Every position gets the embedding of position 0.": tokens + positions[:1],
             "The embeddings are multiplied; add them.": tokens * positions,
         })
         raise Mistake("What enters the first block should be token_embedding(ids) + "
-                      "position_embedding(0 … T − 1), "
-                      "and is something else.")
+                      "position_embedding(0 … T − 1), and is something else.")
     for i in range(1, len(model.blocks)):
         if not same(seen[f"blocks[{i}]"][0][0], seen[f"blocks[{i - 1}]"][0][1]):
             raise Mistake(f"blocks[{i}] should read what blocks[{i - 1}] made, and reads something "
-                          f"else: x = block(x).")
+                          "else: x = block(x).")
     last = seen[f"blocks[{len(model.blocks) - 1}]"][0][1]
     if not same(seen["norm"][0][0], last):
         raise Mistake("The final norm should read what the last block made, and reads something "
@@ -639,14 +609,10 @@ def look_at_model(answer: Tensor, ids: Tensor, model: nn.Module) -> None:
     if not same(answer, logits):
         accuse(answer, {
             "Your model returns probabilities. Return the logits: the loss and the sampling apply "
-            "softmax themselves.":
-                logits.softmax(-1),
+            "softmax themselves.": logits.softmax(-1),
             "Your model returns log-probabilities. Return the logits: the loss and the sampling "
-            "apply softmax "
-            "themselves.":
-                logits.log_softmax(-1),
+            "apply softmax themselves.": logits.log_softmax(-1),
             "Your logits are divided by √d_model. That belongs to the scores of attention; here "
-            "the head's output is returned "
-            "as it is.": logits / model.norm.weight.shape[0] ** 0.5,
+            "the head's output is returned as it is.": logits / model.norm.weight.shape[0] ** 0.5,
         })
         raise difference(answer, logits, "Your model should return what the head made, and that")

@@ -1,12 +1,13 @@
-"""Which exercises are solved in this kernel, for the cells that let a student who skipped one go on."""
+"""Which exercises are solved in this kernel: a student who skipped one can go on all the same."""
 
 _passed: set[str] = set()
 
 
 def passed(name: str) -> bool:
-    """Whether the function or class called `name` has passed its check, the last time that it was checked.
+    """Whether the function or class called `name` passed its check when it was last checked.
 
-    A cell "skipped it?" takes the package's in place of one that has not, and never in place of a student's own:
+    A cell "skipped it?" takes the package's in place of one that has not, and never in place of a
+    student's own:
 
         if not passed("my_attention"):
             my_attention = minigpt.attention

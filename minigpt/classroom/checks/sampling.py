@@ -1,6 +1,4 @@
-"""Checks for the second half of 04_training_and_sampling: the next token's distribution, and greedy
-generation.
-"""
+"""Checks for the second half of 04: the next token's distribution, and greedy generation."""
 
 import random
 
@@ -32,46 +30,43 @@ def check_next_token_probs(student: Student) -> None:
     mass reaches top_p; None switches either off.
     """
     warm = random.uniform(1.5, 2.5)
-    for temperature, top_k, top_p in ((1.0, None, None), (0.5, None, None), (warm, None, None),
-                                      (0, None, None),
-                                      (1.0, 3, None), (1.0, 1, None), (0.7, 5, None),
-                                      (1.0, None, 0.6),
-                                      (1.0, None, 0.01), (warm, None, 0.9), (1.0, None, 1.0),
-                                      (0.8, 4, 0.8),
-                                      (0, 2, 0.5), (1.0, 7, 0.3)):
+    settings = ((1.0, None, None), (0.5, None, None), (warm, None, None), (0, None, None),
+                (1.0, 3, None), (1.0, 1, None), (0.7, 5, None), (1.0, None, 0.6),
+                (1.0, None, 0.01), (warm, None, 0.9), (1.0, None, 1.0), (0.8, 4, 0.8),
+                (0, 2, 0.5), (1.0, 7, 0.3))
+    for temperature, top_k, top_p in settings:
         for B, V in ((4, random.randint(7, 11)), (1, 7)):
             ask_for_probs(student, clear_logits(B, V, temperature, top_k, top_p), temperature,
                           top_k, top_p)
     for V in (2, 9):
         ask_for_probs(student, close_logits(3, V), 0, None, None)
-        ask_for_probs(student, torch.randn(2, 1), one_of(0, 1.0), None, one_of(None, 0.5))  # a single token
+        single_token = torch.randn(2, 1)
+        ask_for_probs(student, single_token, one_of(0, 1.0), None, one_of(None, 0.5))
         for level in (2000, -2000):                             # whole: halves are exact
             steep = torch.stack([torch.randperm(V) for _ in range(3)]).float() + level
             ask_for_probs(student, steep, one_of(0.5, 1.0, 2.0), one_of(None, 1, V), None)
     many = torch.randperm(300)[None] / 64                       # ids that need more than 8 bits
     for temperature, top_k in ((0, None), (1.0, None), (2.0, 280)):
         ask_for_probs(student, many, temperature, top_k, None)
-    ask_for_probs(student, torch.tensor([[1.0, 3.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0]]), 0, None, None)  # ties
+    ties = torch.tensor([[1.0, 3.0, 3.0, 0.0], [2.0, 2.0, 2.0, 2.0]])
+    ask_for_probs(student, ties, 0, None, None)
 
 
 def ask_for_probs(student: Student, logits: Tensor, temperature, top_k, top_p) -> None:
     """One try."""
     logits = laid_out(logits)
-    answer = student("Where top_k or top_p is None, skip that step." if None in (top_k, top_p)
-                     else "",
-                     logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
+    hint = "Where top_k or top_p is None, skip that step." if None in (top_k, top_p) else ""
+    answer = student(hint, logits=logits, temperature=temperature, top_k=top_k, top_p=top_p)
     look_at_probs(answer, logits, temperature, top_k, top_p)
 
 
 def close_logits(B: int, V: int) -> Tensor:
-    """Logits that are all but equal: a small temperature in place of 0 would not tell the largest.
-    """
+    """Logits all but equal: a small temperature in place of 0 would not tell the largest."""
     return 1 + torch.stack([torch.randperm(V) for _ in range(B)]) * 1e-4
 
 
 def clear_logits(B: int, V: int, temperature: float, top_k, top_p) -> Tensor:
-    """Random logits without ties, and without a mass so close to top_p that rounding decides: one
-    right answer.
+    """Random logits with one right answer: no ties, and no mass that rounding takes past top_p.
 
     With both filters the first rows are such that it matters which comes first, and whether what
     top_k leaves is scaled up.
@@ -91,8 +86,7 @@ def clear_logits(B: int, V: int, temperature: float, top_k, top_p) -> Tensor:
 
 
 def cut(probs: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
-    """The truth, once temperature and softmax are done: the plain way, a row and a token at a time.
-    """
+    """The truth after temperature and softmax, the plain way: a row and a token at a time."""
     result = torch.zeros_like(probs)
     for row, values in enumerate(probs.tolist()):
         likely = sorted(range(len(values)), key=lambda i: -values[i])[:top_k]
@@ -112,8 +106,7 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     setting = f"temperature = {temperature:.3g}, top_k = {top_k}, top_p = {top_p}"
     if isinstance(answer, Tensor) and not answer.is_floating_point():
         raise Mistake(f"With {setting}, you return ids, or whole numbers ({answer.dtype}). Return "
-                      f"probabilities (B, "
-                      f"V): greedy is a 1 on the largest logit and 0 elsewhere.")
+                      "probabilities (B, V): greedy is a 1 on the largest logit and 0 elsewhere.")
     answer = tensor(answer, f"With {setting}, your result", tuple(logits.shape), "(B, V)")
     greedy = nn.functional.one_hot(logits.argmax(-1), V).float()
     largest = logits == logits.amax(-1, keepdim=True)
@@ -131,20 +124,17 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     if temperature == 0:
         accuse(answer, {
             "With temperature = 0 you return the ordinary probabilities. 0 means greedy: 1 on the "
-            "largest logit.":
-                logits.softmax(-1),
+            "largest logit.": logits.softmax(-1),
             "With temperature = 0 all tokens are equally likely. 0 is the other end: 1 on the "
-            "largest logit.":
-                torch.full_like(answer, 1 / V),
+            "largest logit.": torch.full_like(answer, 1 / V),
             "With temperature = 0 all is on the least likely token: argmax, not argmin.":
                 nn.functional.one_hot(logits.argmin(-1), V).float(),
         })
         if bool((answer[largest] >= 1 / V).all()):
-            raise Mistake(f"With temperature = 0 the largest logit of a row gets "
-                          f"{float(answer[largest].min()):.2f} where 1 is right. "
-                          "0 is no small temperature: all is on the largest, however close the "
-                          "others come. Make it a case of "
-                          "its own.")
+            raise Mistake("With temperature = 0 the largest logit of a row gets "
+                          f"{float(answer[largest].min()):.2f} where 1 is right. 0 is no small "
+                          "temperature: all is on the largest, however close the others come. Make "
+                          "it a case of its own.")
         raise difference(answer, right, "With temperature = 0 all should be on the largest logit, "
                                         "and a probability")
     probs, plain = (logits / temperature).softmax(-1), logits.softmax(-1)
@@ -153,25 +143,19 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
         f"With {setting}, you return logits, filtered but without softmax.":
             torch.where(right > 0, logits / temperature, float("-inf")),
         f"With {setting}, your columns sum to 1, not your rows: softmax over the last axis, the "
-        f"vocabulary.":
-            (logits / temperature).softmax(0),
+        "vocabulary.": (logits / temperature).softmax(0),
         f"With {setting}, your probabilities are logarithms: use softmax.": probs.log(),
     })
     if temperature != 1:
         accuse(answer, {
             f"With {setting}, you multiply by the temperature. Divide the logits by it: a small "
-            f"one makes bolder "
-            "choices.":
-                cut((logits * temperature).softmax(-1), top_k, top_p),
+            "one makes bolder choices.": cut((logits * temperature).softmax(-1), top_k, top_p),
             f"With {setting}, the temperature has no effect: divide the logits by it before the "
-            f"softmax.":
-                cut(plain, top_k, top_p),
+            "softmax.": cut(plain, top_k, top_p),
             f"With {setting}, you divide the probabilities by the temperature. Divide the logits, "
-            f"before the softmax.":
-                plain / temperature,
+            "before the softmax.": plain / temperature,
             f"With {setting}, the temperature has no effect: dividing probabilities by it and "
-            f"scaling to 1 again "
-            "changes nothing. Divide the logits.":
+            "scaling to 1 again changes nothing. Divide the logits.":
                 plain / temperature / (plain / temperature).sum(-1, keepdim=True),
         })
     accuse_order(answer, probs, setting, top_k, top_p)
@@ -182,12 +166,12 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
         look_at_rounding(answer, right, "Each of your probabilities")
         row = int((rows - 1).abs().argmax())
         raise Mistake(f"With {setting}, row {row} sums to {float(rows[row]):.2f}: probabilities "
-                      f"sum to 1."
+                      "sum to 1."
                       + (" What is left after filtering must be scaled up again." if top_k or top_p
                          else ""))
     raise Mistake(f"With {setting}, row 0 keeps {int((answer[0] > 0).sum())} tokens where "
-                  f"{int((right[0] > 0).sum())} "
-                  f"are right, and {difference(answer, right, 'a probability')}")
+                  f"{int((right[0] > 0).sum())} are right, and "
+                  f"{difference(answer, right, 'a probability')}")
 
 
 def look_at_ties(answer: Tensor, largest: Tensor, setting: str) -> None:
@@ -196,11 +180,11 @@ def look_at_ties(answer: Tensor, largest: Tensor, setting: str) -> None:
     if not same(rows, torch.ones_like(rows)):
         row = int((rows - 1).abs().argmax())
         raise Mistake(f"With {setting}, row {row} sums to {float(rows[row]):.2f}: "
-                      f"{int(largest[row].sum())} logits are equally large "
-                      "there, and each gets a 1. argmax finds one of them.")
+                      f"{int(largest[row].sum())} logits are equally large there, and each gets a "
+                      "1. argmax finds one of them.")
     if bool((answer * ~largest).abs().amax() > 1e-4):
         raise Mistake(f"With {setting}, a token whose logit is not the largest of its row gets a "
-                      f"share.")
+                      "share.")
 
 
 def nan_mistake(answer: Tensor, logits: Tensor, setting: str, temperature: float, top_k,
@@ -209,24 +193,21 @@ def nan_mistake(answer: Tensor, logits: Tensor, setting: str, temperature: float
     yours = f"With {setting}, your probabilities are NaN"
     if temperature == 0:
         return Mistake(f"{yours}: you divide by 0. Temperature 0 is a case of its own: all on the "
-                       f"largest logit.")
+                       "largest logit.")
     if top_p is not None:
         empty = (logits / temperature).softmax(-1)[answer.isnan().any(-1)]
         if bool((empty.amax(-1) < top_p).any()):
             return Mistake(f"{yours} in some row: nothing is left of it. No token there is more "
-                           f"likely than top_p, and "
-                           "none need be: it is the sum of the likeliest that has to reach it.")
+                           "likely than top_p, and none need be: it is the sum of the likeliest "
+                           "that has to reach it.")
         return Mistake(f"{yours} in some row: nothing is left of it. Where the first token alone "
-                       f"reaches top_p you "
-                       "drop the token that crosses top_p; it has to stay.")
+                       "reaches top_p you drop the token that crosses top_p; it has to stay.")
     if float(logits.abs().max()) > 100:
         return Mistake(f"{yours}: exp of a logit of {float(logits.abs().max()):.0f} is infinite. "
-                       f"`softmax` subtracts the largest of "
-                       "the row first.")
+                       "`softmax` subtracts the largest of the row first.")
     if top_k is not None and not is_nan(answer[0]):
         return Mistake(f"{yours}, but not in row 0: every row uses the threshold of row 0, and "
-                       f"nothing is left of "
-                       "some. Each row has its own k-th largest.")
+                       "nothing is left of some. Each row has its own k-th largest.")
     return Mistake(f"{yours}. Was everything filtered out?")
 
 
@@ -246,38 +227,30 @@ def accuse_top_k(answer: Tensor, logits: Tensor, probs: Tensor, setting: str, to
         f"With {setting}, top_k has no effect: only the {top_k} largest may keep a probability.":
             cut(probs, None, top_p),
         f"With {setting}, you keep {top_k - 1} tokens: the k-th largest itself stays too (≥, not "
-        f">).":
-            cut(probs, max(1, top_k - 1), top_p),
+        ">).": cut(probs, max(1, top_k - 1), top_p),
         f"With {setting}, you keep {top_k + 1} tokens, one too many.": cut(probs, top_k + 1, top_p),
         f"With {setting}, you keep the {top_k} least likely tokens. Keep the largest.":
             filtered(probs, rank >= V - top_k),
         f"With {setting}, you drop the {top_k} likeliest and keep the rest: it is the other way "
-        f"round.":
-            filtered(probs, rank >= top_k),
+        "round.": filtered(probs, rank >= top_k),
         f"With {setting}, you keep the first {top_k} ids, whatever their logits. Keep the {top_k} "
-        f"largest logits.":
-            filtered(probs, torch.arange(V) < top_k),
+        "largest logits.": filtered(probs, torch.arange(V) < top_k),
         f"With {setting}, row 0 sums to {float(answer[0].sum()):.2f}: what top_k leaves must be "
-        f"scaled up to 1 again.":
-            probs * (rank < top_k),
+        "scaled up to 1 again.": probs * (rank < top_k),
         f"With {setting}, the tokens outside top_k get a logit of 0, and exp(0) is 1: set it to "
-        f"-inf.":
-            torch.where(rank < top_k, logits, 0.0).softmax(-1),
+        "-inf.": torch.where(rank < top_k, logits, 0.0).softmax(-1),
         f"With {setting}, the tokens outside top_k get a logit of 0, and exp(0) is 1. Set it to "
-        f"-inf.":
+        "-inf.":
             torch.where(rank < top_k, torch.log(probs) + torch.logsumexp(logits, -1, keepdim=True),
                         0.0).softmax(-1),
         f"With {setting}, you apply softmax to probabilities: set the filtered logits to -inf and "
-        f"apply it once.":
-            (probs * (rank < top_k)).softmax(-1),
-        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th largest.":
-            filtered(probs, logits >= logits[:1].topk(top_k).values[:, -1:]),
-        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th largest "
-        f"probability.":
-            filtered(probs, probs >= probs[:1].topk(top_k).values[:, -1:]),
-        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: scatter "
-        f"them back.":
-            filtered(probs, rank < top_k).sort(descending=True).values,
+        "apply it once.": (probs * (rank < top_k)).softmax(-1),
+        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th "
+        "largest.": filtered(probs, logits >= logits[:1].topk(top_k).values[:, -1:]),
+        f"With {setting}, every row uses the threshold of row 0. Each row has its own k-th "
+        "largest probability.": filtered(probs, probs >= probs[:1].topk(top_k).values[:, -1:]),
+        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: "
+        "scatter them back.": filtered(probs, rank < top_k).sort(descending=True).values,
     })
 
 
@@ -301,30 +274,24 @@ def accuse_top_p(answer: Tensor, logits: Tensor, probs: Tensor, plain: Tensor, s
         accuse(answer, {f"With {setting}, top_p has no effect.": cut(probs, top_k, None)})
     accuse(answer, {
         f"With {setting}, you drop the token that crosses top_p. The set has to *reach* {top_p}: "
-        f"that token stays.":
-            filtered(probs, back((short | heads).float())),
+        "that token stays.": filtered(probs, back((short | heads).float())),
         f"With {setting}, you drop the token that crosses top_p, and where the first token is "
-        f"enough you keep none. "
-        "That token stays.": filtered(probs, back(short.float())).nan_to_num(0.0),
+        "enough you keep none. That token stays.":
+            filtered(probs, back(short.float())).nan_to_num(0.0),
         f"With {setting}, you keep one token too many: the smallest set that reaches {top_p} ends "
-        f"with the one that "
-        "crosses it.": filtered(probs, back(one_more.float())),
+        "with the one that crosses it.": filtered(probs, back(one_more.float())),
         f"With {setting}, row 0 sums to {float(answer[0].sum()):.2f}: what top_p leaves must be "
-        f"scaled up to 1 again.":
-            probs * back(inside.float()),
-        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: scatter "
-        f"them back.":
-            filtered(ordered, inside),
+        "scaled up to 1 again.": probs * back(inside.float()),
+        f"With {setting}, your probabilities are sorted. Each must stay at its token's id: "
+        "scatter them back.": filtered(ordered, inside),
         f"With {setting}, you add up the probabilities in the order of the ids. Sort them first, "
-        f"the largest first.":
-            filtered(probs, probs.cumsum(-1) - probs < top_p),
+        "the largest first.": filtered(probs, probs.cumsum(-1) - probs < top_p),
         f"With {setting}, you add up from the least likely token. Sort the largest first.":
             back_ascending(probs, top_p),
         f"With {setting}, top_p is measured before the temperature. The temperature comes first.":
             filtered(probs, cut(plain, top_k, top_p) > 0),
         f"With {setting}, you keep the tokens that are each more likely than top_p. It is their "
-        f"sum that counts.":
-            filtered(probs, probs >= top_p),
+        "sum that counts.": filtered(probs, probs >= top_p),
         f"With {setting}, you keep each token above 1 − top_p. It is their sum that counts.":
             filtered(probs, probs >= 1 - top_p),
     })
@@ -335,24 +302,24 @@ def accuse_order(answer: Tensor, probs: Tensor, setting: str, top_k, top_p) -> N
     if top_k is not None and top_p is not None:
         accuse(answer, {
             f"With {setting}, top_p is measured on all tokens. It comes second: first top_k, then "
-            f"let what top_k leaves sum to 1 "
-            "again, and only then add up to top_p.":
+            "let what top_k leaves sum to 1 again, and only then add up to top_p.":
                 filtered(probs, (cut(probs, top_k, None) > 0) & (cut(probs, None, top_p) > 0))})
 
 
 def back_ascending(probs: Tensor, top_p: float) -> Tensor:
     """What top-p keeps if the least likely tokens are added up first."""
     ordered, order = probs.sort()
-    keep = torch.zeros_like(probs).scatter(-1, order,
-                                           (ordered.cumsum(-1) - ordered < top_p).float())
+    before = ordered.cumsum(-1) - ordered                       # the mass ahead of each
+    keep = torch.zeros_like(probs).scatter(-1, order, (before < top_p).float())
     return filtered(probs, keep)
 
 
 # ----------------------------------------------------------------------------------- check_generate
 
 class Parrot(nn.Module):
-    """A model whose favourite next token depends on the last two tokens, and that writes down every
-    window it reads.
+    """A model whose favourite next token depends on the last two tokens.
+
+    It writes down every window that it reads.
     """
 
     def __init__(self, config: GPTConfig):
@@ -384,8 +351,7 @@ class Parrot(nn.Module):
 @check("generate: greedy, one token after another, past the context too, the prompt kept, on 13 "
        "prompts")
 def check_generate(student: Student) -> None:
-    """Checks `fn(model, ids: (1, T), max_new_tokens) -> (1, T + max_new_tokens)`: greedy, in a
-    window of the context.
+    """Checks `fn(model, ids: (1, T), max_new_tokens) -> (1, T + max_new_tokens)`, greedy.
 
     The model's context is `model.config.context_length`, and ids that come earlier are no longer
     shown to it.
@@ -401,8 +367,7 @@ def check_generate(student: Student) -> None:
         ids = laid_out(torch.randint(V, (1, T)))
         model.windows = []
         answer = student(f"The model reads at most {context_length} tokens, and at least one: show "
-                         f"it "
-                         "ids[:, -context_length:].", model=model, ids=ids, max_new_tokens=count)
+                         "it ids[:, -context_length:].", model=model, ids=ids, max_new_tokens=count)
         right = ids[0].tolist()
         for _ in range(count):
             right.append(model.favourite(*[right[0], *right][-2:]))
@@ -417,17 +382,15 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
         length = answer.shape[1]
         if length == count != T + count:
             raise Mistake(f"{given} you return {length} ids: the prompt is lost. Return it too, "
-                          f"with the new ids "
-                          "behind it.")
+                          "with the new ids behind it.")
         if length == T + 1 < T + count - 1 and len(model.windows) == 1:
             raise Mistake(f"{given} you return {length} ids, a single new one. Does `return` stand "
-                          f"inside the loop? It ends the "
-                          "function in the first turn: put it behind the loop, as far left as "
-                          "`for`.")
+                          "inside the loop? It ends the function in the first turn: put it behind "
+                          "the loop, as far left as `for`.")
         if length in (T + count - 1, T + count + 1):
             raise Mistake(f"{given} you return {length} ids, one too "
-                          f"{'few' if length < T + count else 'many'}: "
-                          f"{T} + {count} = {T + count}.")
+                          f"{'few' if length < T + count else 'many'}: {T} + {count} = "
+                          f"{T + count}.")
         if length <= context_length < T + count:
             raise Mistake(f"{given} you return {length} ids: you cut what you keep to the context. "
                           "Cut only what the model reads, and keep all ids.")
@@ -438,55 +401,54 @@ def look_at_generated(answer, right: list[int], ids: Tensor, count: int, model: 
         return
     if answer[:T] != right[:T]:
         raise Mistake(f"{given} your result should begin with the prompt, {right[:T]}, and begins "
-                      f"with {answer[:T]}. "
-                      "New ids go behind: torch.cat([ids, new], dim=1).")
+                      f"with {answer[:T]}. New ids go behind: torch.cat([ids, new], dim=1).")
     if T > 1 and any(len(window) == 1 for window in model.windows):
         raise Mistake("Your model is shown only the newest token. Show it the tokens before too, "
                       "up to its context.")
     place = next(i for i in range(len(right)) if answer[i] != right[i])
     wrong = f"{given}, new id {place - T} is {answer[place]} where {right[place]} is right"
-    steps = list(zip(model.windows, range(T, T + count), strict=False))  # (what was read, place of the new id)
+    places = range(T, T + count)                                # of the new ids
+    steps = list(zip(model.windows, places, strict=False))      # (what was read, what came of it)
     if any(window != answer[:end][-len(window):] for window, end in steps):
         if all(window == answer[:len(window)] for window, _ in steps):
             raise Mistake(f"{wrong}: your model reads the first ids. It should read the last: "
-                          f"ids[:, "
-                          "-context_length:].")
+                          "ids[:, -context_length:].")
         raise Mistake(f"{wrong}: your model does not read the ids that come just before.")
     logits = [model.logits(torch.tensor(window)) for window, _ in steps]  # (T, V) each
     new = answer[T:]
     if len(model.windows) > count:
         raise Mistake(f"{wrong}, and your model is asked {len(model.windows)} times for {count} "
-                      f"new ids. Once for each is enough.")
+                      "new ids. Once for each is enough.")
     for reason, choice in {
         "you take the smallest logit. Greedy takes the largest.": lambda rows: rows[-1].argmin(),
         "you use the logits of the first position. The next token's are the last position's: "
-        "logits[:, -1].":
-            lambda rows: rows[0].argmax(),
-        "you use the logits of the last position but one. Take logits[:, -1].": lambda rows:
-            rows[min(len(rows), 2) * -1].argmax(),
-        "you take the second largest logit. Greedy takes the largest.": lambda rows:
-            rows[-1].topk(2).indices[-1],
+        "logits[:, -1].": lambda rows: rows[0].argmax(),
+        "you use the logits of the last position but one. Take logits[:, -1].":
+            lambda rows: rows[min(len(rows), 2) * -1].argmax(),
+        "you take the second largest logit. Greedy takes the largest.":
+            lambda rows: rows[-1].topk(2).indices[-1],
     }.items():
         if new == [int(choice(rows)) for rows in logits]:
             raise Mistake(f"{wrong}: {reason}")
     raise Mistake(f"{wrong}. Greedy takes the largest logit of the last position: did you draw at "
-                  f"random?")
+                  "random?")
 
 
 def look_at_windows(model: Parrot, right: list[int], T: int, count: int) -> None:
-    """The ids are right: but this model looks at two of them alone, and another would miss what it
-    was not shown.
+    """Raises the mistake where the ids are right, and the model was not shown all that it can read.
+
+    This model looks at two of them alone: another would miss the rest.
     """
     context_length = model.config.context_length
     for length in range(T, T + count):
-        whole = right[max(0,
-                          length - context_length):length] if length <= context_length or length == T else None
-        if whole is not None and whole not in model.windows:
+        if length > context_length and length != T:
+            continue
+        whole = right[max(0, length - context_length):length]
+        if whole not in model.windows:
             longest = max((len(window) for window in model.windows), default=0)
             if longest == 1:
                 raise Mistake("Your model is shown only the newest token. Show it the tokens "
                               "before too, up to its context.")
             raise Mistake(f"The model can read {context_length} ids, and of {length} you show it "
-                          f"fewer, {longest} at most. What it is "
-                          "not shown it has forgotten: ids[:, -context_length:], without a 1 taken "
-                          "off.")
+                          f"fewer, {longest} at most. What it is not shown it has forgotten: "
+                          "ids[:, -context_length:], without a 1 taken off.")

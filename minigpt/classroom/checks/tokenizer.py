@@ -7,10 +7,19 @@ turn up every time.
 import random
 import unicodedata
 from collections import Counter
+from itertools import combinations, pairwise
 
 from minigpt.arguments import shown
 from minigpt.classroom.checks.cases import large_ids, one_of
-from minigpt.classroom.checks.framework import Mistake, Student, Try, article, check, explanation, shortest_wrong
+from minigpt.classroom.checks.framework import (
+    Mistake,
+    Student,
+    Try,
+    article,
+    check,
+    explanation,
+    shortest_wrong,
+)
 
 BYTES = [bytes([value]) for value in range(256)]
 
@@ -28,9 +37,7 @@ def longest_match(text: bytes, vocab: set[bytes]) -> list[bytes]:
 
 
 def grown_match(text: bytes, vocab: set[bytes]) -> list[bytes]:
-    """What growing a token byte by byte gives, if it stops at the first piece that is not in the
-    vocabulary.
-    """
+    """What growing a token byte by byte gives, up to the first piece not in the vocabulary."""
     tokens, start = [], 0
     while start < len(text):
         size = 1
@@ -53,9 +60,7 @@ def match_from_the_end(text: bytes, vocab: set[bytes]) -> list[bytes]:
 
 
 def longest_anywhere(text: bytes, vocab: set[bytes]) -> list[bytes]:
-    """What cutting out the longest token wherever it stands gives, then the next longest in the
-    rest.
-    """
+    """What cutting out the longest token wherever it stands gives, then the next in the rest."""
     for token in sorted(vocab, key=len, reverse=True):
         if text and token in text:
             left, right = text.split(token, 1)
@@ -74,8 +79,9 @@ def fewest_tokens(text: bytes, vocab: set[bytes]) -> int:
 @check("longest match: spells every text, takes the longest token at each place, equal to ours on "
        "59 texts")
 def check_longest_match(student: Student) -> None:
-    """Checks `fn(text: bytes, vocab: set[bytes]) -> list[bytes]`: greedy longest match; `vocab` has
-    all 256 bytes.
+    """Checks `fn(text: bytes, vocab: set[bytes]) -> list[bytes]`: greedy longest match.
+
+    `vocab` has all 256 bytes.
     """
     small = {b"a", b"b", b"c", b"ab", b"abc"} | set(BYTES)
     cases = [(b"", small), (b"abcab", small), (b"ab c", small),
@@ -85,10 +91,10 @@ def check_longest_match(student: Student) -> None:
                  for _ in range(12)} | {"é".encode()} | set(BYTES)
         text = bytes(random.choices(b"abc ", weights=(4, 4, 1, 2), k=random.randint(1, 30)))
         cases.append((text + one_of(b"", "né".encode(), b" "), vocab))
-    cases += [case_of_any_bytes(random.randint(6, 40))
-              for _ in range(13)] + [case_of_any_bytes(300)]
+    cases += [case_of_any_bytes(random.randint(6, 40)) for _ in range(13)]
+    cases += [case_of_any_bytes(300)]
     cases += [(random.choice(cases)[0], set(BYTES)),            # a vocabulary of bytes alone
-              (bytes(random.choices(b"ab", k=300)), small)]  # a text on which trying everything takes for ever
+              (bytes(random.choices(b"ab", k=300)), small)]     # so long that trying all takes ages
     tries = []
     for text, vocab in cases:
         answer = student(text=text, vocab=vocab)
@@ -99,26 +105,24 @@ def check_longest_match(student: Student) -> None:
 
 
 def case_of_any_bytes(longest: int) -> tuple[bytes, set[bytes]]:
-    """A text with line ends, spaces at its ends, a byte-order mark and bytes that are no UTF-8;
-    tokens of up to `longest`.
+    """A text of odd bytes, and a vocabulary with tokens of up to `longest`.
+
+    Line ends, spaces at its ends, a byte-order mark, and bytes that are no UTF-8.
     """
     odd = (b"\n", b"\r\n", b" ", b"\xef\xbb\xbf", b"\xff", b"\x00", "ﬁ".encode(), b"\t", b"E")
     text = b"".join(random.choices((*odd, b"a", b"b", b"ab"), k=longest + 20))
     text = one_of(b" ", b"\xef\xbb\xbf", b"") + text + one_of(b" ", b"\r\n", b"")
     starts = [random.randrange(len(text)) for _ in range(8)]
     sizes = [longest, *(random.randint(2, longest) for _ in starts[1:])]
-    return text, {text[start:start + size] for start,
-                  size in zip(starts, sizes, strict=True)} | set(BYTES)
+    tokens = {text[start:start + size] for start, size in zip(starts, sizes, strict=True)}
+    return text, tokens | set(BYTES)
 
 
 def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
-    """Raises what is wrong with this list of tokens whatever the rule: it has to spell the text, in
-    known tokens.
-    """
+    """Raises what is wrong with these tokens whatever the rule: known ones spell the text."""
     if not isinstance(answer, list):
         raise Mistake(f"{name} returns {article(answer)}; it should return a list of bytes, such "
-                      f"as "
-                      f"{longest_match(text, vocab)}.")
+                      f"as {longest_match(text, vocab)}.")
     foreign = [token for token in answer if not isinstance(token, bytes)]
     if foreign:
         hint = ("text[i] of bytes is a number: text[i:i + 1] is bytes"
@@ -129,29 +133,29 @@ def look_at_tokens(name: str, answer, text: bytes, vocab: set[bytes]) -> None:
     yours = f"Of {text} yours makes {answer}"
     if b"" in answer:
         raise Mistake(f"{yours}, with an empty token b'' in it. A token has at least one byte: try "
-                      f"sizes down to 1.")
+                      "sizes down to 1.")
     unknown = [token for token in answer if token not in vocab]
     if unknown:
         raise Mistake(f"{yours}, and {unknown[0]} is not in the vocabulary. Take a piece only if "
-                      f"it is in `vocab`.")
+                      "it is in `vocab`.")
     spelled = b"".join(answer)
     if spelled == text:
         return
     if len(spelled) < len(text) and text.startswith(spelled):
-        raise Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. "
-                      "Does the loop go on until start == len(text)?")
-    if len(spelled) < len(text) and text.strip().replace(b" ", b"") == spelled.strip().replace(b" ",
-                                                                                               b"") != text.replace(b" ", b""):
+        raise Mistake(f"{yours}: the end of the text, {text[len(spelled):]}, is missing. Does the "
+                      "loop go on until start == len(text)?")
+    without_ends, without_spaces = text.strip().replace(b" ", b""), text.replace(b" ", b"")
+    shorter = len(spelled) < len(text)
+    if shorter and spelled.strip().replace(b" ", b"") == without_ends != without_spaces:
         raise Mistake(f"{yours}: joined together they no longer spell the text, what stood at its "
-                      f"ends is gone. A space or a line "
-                      "end is a byte like any other: strip nothing.")
-    if spelled.replace(b" ", b"") == text.replace(b" ", b""):
-        raise Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. "
-                      "A space is a byte like any other.")
+                      "ends is gone. A space or a line end is a byte like any other: strip "
+                      "nothing.")
+    if spelled.replace(b" ", b"") == without_spaces:
+        raise Mistake(f"{yours}: joined together they no longer spell the text, spaces got lost. A "
+                      "space is a byte like any other.")
     if len(spelled) > len(text):
         raise Mistake(f"{yours}: joined together that is {len(spelled)} bytes, and the text has "
-                      f"{len(text)}. "
-                      "After a token, go on behind it: start += len(token).")
+                      f"{len(text)}. After a token, go on behind it: start += len(token).")
     raise Mistake(f"{yours}: joined together they spell {spelled}, and the text is lost.")
 
 
@@ -159,36 +163,31 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
     """Why these tokens, which do spell the texts, are not the greedy ones."""
     text, vocab = shortest_wrong(tries).inputs
     answer, right = shortest_wrong(tries).answer, shortest_wrong(tries).right
-    place = next(i for i,
-                 (one, other) in enumerate(zip(right, answer, strict=False)) if one != other)
+    both = enumerate(zip(right, answer, strict=False))
+    place = next(i for i, (one, other) in both if one != other)
     yours = f"Of {text} yours makes {answer}"
     reason = explanation(tries, {
         f": single bytes, the shortest match, though {right[place]} is in the vocabulary. Try the "
-        f"longest piece first.":
-            shortest_match,
+        "longest piece first.": shortest_match,
         f" and misses {right[place]}. You let a token grow a byte at a time and stop at the first "
-        f"piece that is not in "
-        "the vocabulary, but a longer one may be in it again. Try the sizes from long to short.":
-            grown_match,
+        "piece that is not in the vocabulary, but a longer one may be in it again. Try the sizes "
+        "from long to short.": grown_match,
         f", which is the longest match from the right. Start at the left: {right}.":
             match_from_the_end,
-        ": it cuts out the longest token wherever it stands in the text. Greedy looks at one place "
-        "at a time, from "
-        f"left to right: {right}.": longest_anywhere,
+        ": it cuts out the longest token wherever it stands in the text. Greedy looks at one "
+        f"place at a time, from left to right: {right}.": longest_anywhere,
     })
     if reason:
         return Mistake(yours + reason)
     if all(len(one.answer) == fewest_tokens(*one.inputs) for one in tries
            if len(one.inputs[0]) < 100):
         return Mistake(f"{yours}, the fewest tokens possible. Clever, but greedy never looks "
-                       f"ahead: "
-                       f"at each place it takes the longest token, {right}.")
+                       f"ahead: at each place it takes the longest token, {right}.")
     limit = max(len(token) for one in tries for token in one.answer)
     if limit < max(len(token) for one in tries for token in one.right):
         return Mistake(f"{yours}, where {right[place]} is longer than {answer[place]} and fits "
-                       f"too. Your longest piece "
-                       f"ever has length {limit}: do you start from the longest token in the "
-                       f"vocabulary?")
+                       f"too. Your longest piece ever has length {limit}: do you start from the "
+                       "longest token in the vocabulary?")
     return Mistake(f"{yours}. At token {place} you take {answer[place]} where the longest that "
                    f"fits is {right[place]}.")
 
@@ -197,44 +196,50 @@ def longest_match_mistake(tries: list[Try]) -> Mistake:
 
 @check("pair counts: every pair of neighbours counted, in order, equal to ours on 42 lists")
 def check_pair_counts(student: Student) -> None:
-    """Checks `fn(ids: list[int]) -> dict[tuple[int, int], int]`: how often each pair of neighbours
-    occurs.
+    """Checks `fn(ids: list[int]) -> dict[tuple[int, int], int]`: how often each pair occurs.
+
+    A pair is two neighbours.
     """
-    cases = [[], [7],
-             [1, 2, 1, 2, 1]] + [random.choices(range(4), k=random.randint(2, 20))
-                                 for _ in range(30)]
-    cases += [large_ids(random.randint(2, 30)) for _ in range(8)] + [[5] * 300]  # a count that needs more than 8 bits
+    cases = [[], [7], [1, 2, 1, 2, 1]]
+    cases += [random.choices(range(4), k=random.randint(2, 20)) for _ in range(30)]
+    cases += [large_ids(random.randint(2, 30)) for _ in range(8)]
+    cases += [[5] * 300]                            # a count that needs more than 8 bits
     tries = []
     for ids in cases:
         answer = student(ids=ids)
         if not isinstance(answer, dict):
             raise Mistake(f"{student.name} returns {article(answer)}; it should return a dict: "
-                          f"pair -> how often.")
+                          "pair -> how often.")
         if not all(isinstance(key, tuple) and len(key) == 2 for key in answer):
             raise Mistake(f"Of {ids} yours makes {shown(answer)}: the keys should be pairs, such "
-                          f"as (1, 2).")
+                          "as (1, 2).")
         counts = {pair: count for pair, count in answer.items() if count}
-        tries.append(Try((ids,), counts, dict(Counter(zip(ids, ids[1:], strict=False)))))
+        tries.append(Try((ids,), counts, dict(pair_counts(ids))))
     if any(one.wrong for one in tries):
         raise pair_counts_mistake(tries)
 
 
+def pair_counts(ids: list[int]) -> Counter:
+    """The truth."""
+    return Counter(pairwise(ids))
+
+
 def pair_counts_mistake(tries: list[Try]) -> Mistake:
     """Why these counts are wrong."""
-    ids, answer, right = shortest_wrong(tries).inputs[0], shortest_wrong(tries).answer, shortest_wrong(tries).right
+    shortest = shortest_wrong(tries)
+    ids, answer, right = shortest.inputs[0], shortest.answer, shortest.right
     yours = f"Of {ids} yours makes {shown(answer)}"
     reason = explanation(tries, {
         "the last id counts as a neighbour of the first. A text is no ring: stop one before the "
-        "end.":
-            lambda ids: Counter(zip(ids, ids[1:] + ids[:1], strict=True)),
+        "end.": lambda ids: Counter(zip(ids, ids[1:] + ids[:1], strict=True)),
         "it steps over two ids at a time and sees only every second pair. Neighbours overlap.":
             lambda ids: Counter(zip(ids[::2], ids[1::2], strict=False)),
         "(1, 2) and (2, 1) are counted together. Which id comes first matters.":
-            lambda ids: Counter(tuple(sorted(pair)) for pair in zip(ids, ids[1:], strict=False)),
+            lambda ids: Counter(tuple(sorted(pair)) for pair in pairwise(ids)),
         "in a run like 3, 3, 3 it counts (3, 3) once. Every two neighbours count, so it is 2.":
             pairs_apart,
         "each pair is counted once, however often it occurs. Add 1 to what is there.":
-            lambda ids: Counter(set(zip(ids, ids[1:], strict=False))),
+            lambda ids: Counter(set(pairwise(ids))),
         "the last pair is missing. range(len(ids) - 1) is what runs over the pairs.":
             lambda ids: Counter(zip(ids[:-1], ids[1:-1], strict=False)),
         "the pairs are the wrong way round: (left, right), as they stand in the text.":
@@ -242,22 +247,17 @@ def pair_counts_mistake(tries: list[Try]) -> Mistake:
         "the first pair is missing. The pairs begin with (ids[0], ids[1]).":
             lambda ids: Counter(zip(ids[1:], ids[2:], strict=False)),
         "ids that follow themselves are left out. (3, 3) is a pair like any other.":
-            lambda ids:
-                Counter(pair for pair in zip(ids, ids[1:], strict=False) if pair[0] != pair[1]),
+            lambda ids: Counter((one, two) for one, two in pairwise(ids) if one != two),
         "each id is paired with the next but one. Neighbours stand side by side.":
             lambda ids: Counter(zip(ids, ids[2:], strict=False)),
         "every two ids are paired, wherever they stand. Only neighbours count.":
-            lambda ids:
-                Counter((left, right) for i, left in enumerate(ids) for right in ids[i + 1:]),
+            lambda ids: Counter(combinations(ids, 2)),
         "pairs that occur once are left out. They count too.":
-            lambda ids: {pair:
-                n for pair, n in Counter(zip(ids, ids[1:], strict=False)).items() if n > 1},
+            lambda ids: {pair: n for pair, n in pair_counts(ids).items() if n > 1},
         "every count is one too high. What is not there yet starts at 0.":
-            lambda ids: {pair:
-                n + 1 for pair, n in Counter(zip(ids, ids[1:], strict=False)).items()},
+            lambda ids: {pair: n + 1 for pair, n in pair_counts(ids).items()},
         "every count is one too low. The first time counts as 1.":
-            lambda ids: {pair:
-                n - 1 for pair, n in Counter(zip(ids, ids[1:], strict=False)).items() if n > 1},
+            lambda ids: {pair: n - 1 for pair, n in pair_counts(ids).items() if n > 1},
     })
     if reason:
         return Mistake(f"{yours}: {reason}")
@@ -378,17 +378,15 @@ def merge_apart(ids, pair, new_id) -> list[int]:
 @check("merge: every pair replaced, from left to right, nothing else touched, equal to ours on 64 "
        "lists")
 def check_merge(student: Student) -> None:
-    """Checks `fn(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]`: one byte-pair
-    merge.
-    """
+    """Checks `fn(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]`, one merge."""
     cases = [([1, 2, 3], (1, 2)), ([3, 1, 2], (1, 2)), ([], (1, 2)), ([1], (1, 2)),
-             ([1, 2], (1, 2)),
-             ([5, 5, 5], (5, 5)), ([1, 2, 1, 2, 1], (1, 2))]
+             ([1, 2], (1, 2)), ([5, 5, 5], (5, 5)), ([1, 2, 1, 2, 1], (1, 2))]
     for _ in range(40):
         left = random.randint(0, 3)
         pair = (left, one_of(left, random.randint(0, 3)))
         cases.append((random.choices(range(4), k=random.randint(3, 20)), pair))
-    cases += [([11, 2], (1, 2)), ([1, 21], (1, 2)), ([5] * 8, (5, 5)), ([0, 0, 7, 0, 0], (0, 0))]  # 1 and 2 as digits
+    cases += [([11, 2], (1, 2)), ([1, 21], (1, 2))]             # 1 and 2 as digits
+    cases += [([5] * 8, (5, 5)), ([0, 0, 7, 0, 0], (0, 0))]
     for _ in range(12):
         ids = large_ids(random.randint(2, 30))
         cases.append((ids, one_of((ids[0], ids[1]), (ids[-2], ids[-1]), (ids[0], ids[0]))))
@@ -407,8 +405,9 @@ def check_merge(student: Student) -> None:
 
 def merge_mistake(tries: list[Try]) -> Mistake:
     """Why these ids are wrong."""
-    (ids, pair, new_id), right = shortest_wrong(tries).inputs, shortest_wrong(tries).right
-    yours = f"Merging {pair} into {new_id}, yours makes {shown(shortest_wrong(tries).answer)} of {ids}"
+    shortest = shortest_wrong(tries)
+    (ids, pair, new_id), right = shortest.inputs, shortest.right
+    yours = f"Merging {pair} into {new_id}, yours makes {shown(shortest.answer)} of {ids}"
     reason = explanation(tries, {
         "nothing was merged. Compare the pair with (ids[i], ids[i + 1]), a tuple with a tuple.":
             lambda ids, *_: ids,
@@ -420,19 +419,16 @@ def merge_mistake(tries: list[Try]) -> Mistake:
             merge_leaving_the_second,
         f"{pair[::-1]} is another pair. Merge the two only in their order.": merge_either_order,
         f"{pair[0]} and {pair[1]} are replaced where they stand alone. Merge them only side by "
-        f"side.":
-            merge_single_ids,
+        "side.": merge_single_ids,
         "the last id is lost. It has no right neighbour, and has to be copied all the same.":
             merge_without_the_last,
         "the new id is put in, and the pair was not taken out.": merge_and_keep,
         "you work on the ids as one text of digits, in which 11, 2 holds a 1, 2 too. Compare "
-        "numbers with numbers.":
-            merge_digits,
+        "numbers with numbers.": merge_digits,
         "what you have merged is looked at again. Each id of the input is looked at once, from "
         "left to right.": merge_again,
         "the pair's two ids are swapped for the new one even if something stands between them. "
-        "Merge neighbours only.":
-            merge_apart,
+        "Merge neighbours only.": merge_apart,
     })
     if reason:
         return Mistake(f"{yours}: {reason} Right is {right}.")
@@ -444,17 +440,17 @@ def merge_mistake(tries: list[Try]) -> Mistake:
 # ------------------------------------------------------------------------------------- check_decode
 
 TEXTS = ("Größe 🙂", "a naïve café", "日本 and 🇫🇷", "plain text", " spaces at both ends \n",
-         "\ufeffa mark at the start",
-         "line\r\nends\rof\nthree kinds", "cafe\u0301 in two characters", "ﬁ and ①", "\x00\t",
-         "İstanbul ẞ")
+         "\ufeffa mark at the start", "line\r\nends\rof\nthree kinds",
+         "cafe\u0301 in two characters", "ﬁ and ①", "\x00\t", "İstanbul ẞ")
 BROKEN = ("ok é".encode()[:-1], b"\xff", b"\xa9 first", b"a\xf0\x9f\x99b", "é".encode() + b"\xc3",
           b"\xed\xa0\x80", b"\xef\xbb\xbf\xff")
 
 
 @check("decode: characters that span several tokens come back whole, and broken bytes become �")
 def check_decode(student: Student) -> None:
-    """Checks `fn(ids: list[int], vocab: tuple[bytes, ...]) -> str`: ids to text, with U+FFFD for
-    invalid UTF-8.
+    """Checks `fn(ids: list[int], vocab: tuple[bytes, ...]) -> str`: ids to text.
+
+    U+FFFD stands for invalid UTF-8.
     """
     for text in [*TEXTS, "", random.choice("éüøλЖ") + random.choice("🙂🐍🚀") + " end"]:
         vocab = shuffled_vocab(one_of(0, 0, 80_000) if text == TEXTS[0] else 0)
@@ -473,8 +469,9 @@ def check_decode(student: Student) -> None:
 
 
 def shuffled_vocab(more: int = 0) -> tuple[bytes, ...]:
-    """All bytes in any order, some longer tokens, and room before them for `more`: an id is no
-    byte.
+    """All bytes in any order, some longer tokens, and room before them for `more`.
+
+    So an id is no byte.
     """
     longer = (b"the", b" a", b"\xc3", "ß".encode(), b"E\r\n ")
     return (b"unused",) * more + tuple(random.sample(BYTES, len(BYTES))) + longer
@@ -492,8 +489,7 @@ def ask_for_text(student: Student, hint: str, vocab: tuple[bytes, ...], spelled:
         where = "in the middle of an é" if spelled == BROKEN[0] else f"with {spelled}"
         if answer == spelled.decode(errors="ignore") or spelled == BROKEN[0]:
             raise Mistake(f"The ids end {where}: what is no character should show as �, {right!r}, "
-                          f"and yours gives "
-                          f"{answer!r}. Decode with errors=\"replace\".")
+                          f"and yours gives {answer!r}. Decode with errors=\"replace\".")
     raise decode_mistake(student.name, answer, right, ids, vocab)
 
 
@@ -507,30 +503,25 @@ def decode_mistake(name: str, answer, text: str, ids: list[int],
     tokens = [vocab[i] for i in ids]
     joined = b"".join(tokens)
     yours = f"{text!r} comes back as {answer!r}"
+    normalised = [unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")]
     reasons = {
         "the byte-order mark is lost. It is a character like any other: \"utf-8\", not "
-        "\"utf-8-sig\".":
-            joined.decode("utf-8-sig", errors="replace"),
+        "\"utf-8-sig\".": joined.decode("utf-8-sig", errors="replace"),
         "each byte was taken for a character. Bytes become characters through UTF-8: join, then "
-        "decode.":
-            joined.decode("latin-1"),
+        "decode.": joined.decode("latin-1"),
         "each token was decoded alone, and half a character is none. Join all bytes first, then "
-        "decode once.":
-            "".join(token.decode(errors="replace") for token in tokens),
+        "decode once.": "".join(token.decode(errors="replace") for token in tokens),
         "bytes that are no character by themselves were thrown away. Join all bytes first, then "
-        "decode once.":
-            "".join(token.decode(errors="ignore") for token in tokens),
+        "decode once.": "".join(token.decode(errors="ignore") for token in tokens),
         "str() of bytes shows how Python writes them. Use bytes.decode.": str(joined),
         "each token is written as Python writes bytes. Join the bytes, then decode.":
             "".join(map(str, tokens)),
         "spaces have come between the tokens. The tokens carry their own: join with b\"\".":
             b" ".join(tokens).decode(errors="replace"),
         "the ids themselves were taken for characters. An id is a place in vocab: its bytes are "
-        "vocab[i].":
-            "".join(map(chr, ids)) if max(ids, default=0) < 0xD800 else None,
+        "vocab[i].": "".join(map(chr, ids)) if max(ids, default=0) < 0xD800 else None,
         "the ids themselves were taken for bytes. An id is a place in vocab: its bytes are "
-        "vocab[i].":
-            bytes(ids).decode(errors="replace") if max(ids, default=0) < 256 else None,
+        "vocab[i].": bytes(ids).decode(errors="replace") if max(ids, default=0) < 256 else None,
         "the tokens come in reverse order.": b"".join(tokens[::-1]).decode(errors="replace"),
         "the first token is lost.": b"".join(tokens[1:]).decode(errors="replace"),
         "the last token is lost.": b"".join(tokens[:-1]).decode(errors="replace"),
@@ -538,10 +529,9 @@ def decode_mistake(name: str, answer, text: str, ids: list[int],
             text.strip(),
         "the line ends are not what they were. Give back every byte: replace nothing.":
             text.replace("\r\n", "\n").replace("\r", "\n"),
-    } | {"its characters were normalised. They look alike, and are other bytes: give back what is "
-         "there.":
-         unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")
-         if unicodedata.normalize(form, text) == answer}
+        "its characters were normalised. They look alike, and are other bytes: give back what is "
+        "there.": answer if answer in normalised else None,
+    }
     for reason, wrong in reasons.items():
         if answer == wrong != text:
             return Mistake(f"{yours}: {reason}")

@@ -31,8 +31,9 @@ from minigpt.classroom.checks.framework import (
        "on 23 batches",
        repeatable=False)
 def check_batch(student: Student) -> None:
-    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`, both (batch_size,
-    context_length) int64.
+    """Checks `fn(ids: (N,), context_length, batch_size) -> (x, y)`.
+
+    Both are (batch_size, context_length) int64.
     """
     long = 70_000 + torch.randperm(5000)
     batches = [starts_of_batch(student, laid_out(long), 6, 12) for _ in range(6)]
@@ -40,110 +41,100 @@ def check_batch(student: Student) -> None:
         steps = {second - first for first, second in zip(starts, starts[1:], strict=False)}
         if steps == {0}:
             raise Mistake(f"All rows of your batch are the same window (start {starts[0]}). Draw a "
-                          f"start for each row.")
+                          "start for each row.")
         if len(steps) == 1:
             raise Mistake(f"Your windows lie in a row, each {steps.pop()} tokens after the one "
-                          f"before. "
-                          "Draw each start at random, anywhere in the text.")
+                          "before. Draw each start at random, anywhere in the text.")
     if all(starts == batches[0] for starts in batches):
         raise Mistake("Six batches in a row are the same batch. Draw new starts at each call, and "
                       "set no seed inside.")
     if all(starts == sorted(starts) for starts in batches):
         raise Mistake("The windows of a batch come in the order of the text. Each row should start "
-                      "anywhere, whatever the row before "
-                      "it did.")
-    short = 100 + torch.randperm(10)  # context 3: starts 0 to 6 are possible, and each must be drawn
+                      "anywhere, whatever the row before it did.")
+    short = 100 + torch.randperm(10)    # context 3: starts 0 to 6 are possible, and must be drawn
     drawn = Counter(start for _ in range(8) for start in starts_of_batch(student, short, 3, 300))
     look_at_starts(drawn, n_starts=7, context_length=3, length=10)
-    for N, context_length, batch_size in ((6, 5, 3), (2, 1, 1), (40, 39, 2), (300, 1, 4),
-                                          (20, 5, 5), (400, 256, 3), (9, 3, 1)):
-        starts_of_batch(student, laid_out(200 + torch.randperm(N)), context_length, batch_size)  # (6, 5) has one start only
+    for N, context_length, batch_size in ((6, 5, 3),            # which has one start only
+                                          (2, 1, 1), (40, 39, 2), (300, 1, 4), (20, 5, 5),
+                                          (400, 256, 3), (9, 3, 1)):
+        starts_of_batch(student, laid_out(200 + torch.randperm(N)), context_length, batch_size)
 
 
 def starts_of_batch(student: Student, ids: Tensor, context_length: int,
                     batch_size: int) -> list[int]:
-    """Where the rows of one batch start, once all else about it is right. Every id occurs once: so
-    they are found.
+    """Where the rows of one batch start, once all else about it is right.
+
+    Every id occurs once: so they are found.
     """
     last = len(ids) - context_length - 1
     x, y = pair(student(
         f"There are {len(ids)} ids, and a window needs context_length + 1 = {context_length + 1} "
-        f"of them: "
-        f"the last possible start is {last}.",
+        f"of them: the last possible start is {last}.",
         ids=ids, context_length=context_length, batch_size=batch_size), student.name, "x, y")
     shape, axes = (batch_size, context_length), "(batch_size, context_length)"
-    if isinstance(x, Tensor) and x.shape == (last + 1,
-                                             context_length) != shape and last + 1 < batch_size:
+    each_start_once = (last + 1, context_length)
+    if isinstance(x, Tensor) and x.shape == each_start_once and last + 1 < batch_size:
         raise Mistake(f"Of {batch_size} windows you return {last + 1}: there are no more starts, "
-                      f"and you use each once. Draw each start "
-                      "by itself, so that one may come twice.")
+                      "and you use each once. Draw each start by itself, so that one may come "
+                      "twice.")
     if isinstance(y, Tensor) and tuple(y.shape) == (batch_size,):
         raise Mistake("Your y holds one token a row. Every position of x has a target, the token "
-                      "after it: "
-                      f"y should be {axes} = {shape}.")
+                      f"after it: y should be {axes} = {shape}.")
     if isinstance(x, Tensor) and x.is_floating_point():
         raise Mistake(f"Your x holds {x.dtype}. Ids are whole numbers: keep them torch.int64, the "
-                      f"embedding looks them "
-                      "up.")
+                      "embedding looks them up.")
     x, y = tensor(x, "Your x", shape, axes, "int64"), tensor(y, "Your y", shape, axes, "int64")
     place = {value: i for i, value in enumerate(ids.tolist())}
     foreign = [value for value in (x.flatten().tolist() + y.flatten().tolist())
                if value not in place]
     if foreign:
-        raise Mistake(f"Your batch holds {foreign[0]}, which is not among the ids. "
-                      "x and y hold the ids themselves, not the positions they stand at.")
+        raise Mistake(f"Your batch holds {foreign[0]}, which is not among the ids. x and y hold "
+                      "the ids themselves, not the positions they stand at.")
     look_at_rows([[place[value] for value in row] for row in x.tolist()],
                  [[place[value] for value in row] for row in y.tolist()], len(ids))
     return [place[row[0]] for row in x.tolist()]
 
 
 def look_at_rows(x: list[list[int]], y: list[list[int]], length: int) -> None:
-    """Raises the mistake in a batch, given by the positions at which its tokens stand in the text.
-    """
+    """Raises the mistake in a batch, given by the places of its tokens in the text."""
     over_the_end = ("runs over the end of the text and goes on at its beginning. Stop early "
-                    "enough: "
-                    "the last start is len(ids) − context_length − 1.")
+                    "enough: the last start is len(ids) − context_length − 1.")
     for row in x:
         steps = {second - first for first, second in zip(row, row[1:], strict=False)}
         if steps - {1, 1 - length}:
             raise Mistake(f"A row of x takes its tokens from positions {row}: they should follow "
-                          f"one another, as in "
-                          "the text. Draw one start for the row, not one for each token.")
+                          "one another, as in the text. Draw one start for the row, not one for "
+                          "each token.")
         if 1 - length in steps:
             raise Mistake(f"A window of yours {over_the_end}")
-    shifts = {later - now for row_x, row_y in zip(x, y, strict=True) for now,
-              later in zip(row_x, row_y, strict=True)}
+    shifts = {later - now for row_x, row_y in zip(x, y, strict=True)
+              for now, later in zip(row_x, row_y, strict=True)}
     if shifts == {1}:
         return
     if shifts == {0}:
         raise Mistake("Your y is x. The target is the next token, so y starts one later: a model "
-                      "that only copies what "
-                      "it reads would have no loss at all.")
+                      "that only copies what it reads would have no loss at all.")
     if shifts == {-1}:
         raise Mistake("Your y is one token earlier than x: the model would learn to predict the "
                       "past.")
     if len(shifts) == 1:
         raise Mistake(f"Your y is {shifts.pop()} tokens later than x. One is right; was it shifted "
-                      f"twice?")
+                      "twice?")
     if shifts == {1, 1 - length}:
         raise Mistake(f"Your y {over_the_end}")
     row_x, row_y = next((row_x, row_y) for row_x, row_y in zip(x, y, strict=True)
                         if row_y != [place + 1 for place in row_x])
     if row_y == [*row_x[1:], row_x[0]]:
         raise Mistake("The last target of a row is the row's own first token: you rolled x. Take "
-                      "the next token from "
-                      "the text.")
+                      "the next token from the text.")
     if row_y[:-1] == row_x[1:]:
         raise Mistake(f"The last target of a row is wrong: after position {row_x[-1]} comes "
-                      f"{row_x[-1] + 1}, and you "
-                      f"take {row_y[-1]}.")
+                      f"{row_x[-1] + 1}, and you take {row_y[-1]}.")
     if row_y == [row_y[0] + i for i in range(len(row_y))]:
         raise Mistake(f"x and y come from different places: a row of x starts at {row_x[0]}, its y "
-                      f"at {row_y[0]}. "
-                      "Draw the starts once, and use them for both.")
+                      f"at {row_y[0]}. Draw the starts once, and use them for both.")
     raise Mistake(f"A row of x has the tokens at {row_x} and its y those at {row_y}: y should be "
-                  f"one later at each "
-                  "place.")
+                  "one later at each place.")
 
 
 def look_at_starts(drawn: Counter, n_starts: int, context_length: int, length: int) -> None:
@@ -153,18 +144,17 @@ def look_at_starts(drawn: Counter, n_starts: int, context_length: int, length: i
     setting = f"With {length} ids and context_length = {context_length} there are {n_starts} starts"
     if missing == [n_starts - 1]:
         raise Mistake(f"{setting}, and in {total} windows start {n_starts - 1} never came up: the "
-                      f"last window is never "
-                      "drawn. torch.randint leaves its upper end out: randint(len(ids) − "
-                      "context_length).")
+                      "last window is never drawn. torch.randint leaves its upper end out: "
+                      "randint(len(ids) − context_length).")
     if missing == [0]:
         raise Mistake(f"{setting}, and in {total} windows start 0 never came up: the first window "
-                      f"is never drawn.")
+                      "is never drawn.")
     if len(drawn) == 1:
         raise Mistake(f"{setting}, and all {total} windows begin at {min(drawn)}. Draw the starts "
-                      f"at random.")
+                      "at random.")
     if all(start % context_length == 0 for start in drawn):
         raise Mistake(f"{setting}, and yours are all multiples of {context_length}. A window may "
-                      f"start anywhere.")
+                      "start anywhere.")
     if missing:
         raise Mistake(f"{setting}, and in {total} windows these never came up: "
                       f"{', '.join(map(str, missing))}.")
@@ -174,8 +164,7 @@ def look_at_starts(drawn: Counter, n_starts: int, context_length: int, length: i
         why = (" Are starts beyond the last moved back to it? Draw among the possible ones alone."
                if start == n_starts - 1 and often > fair else "")
         raise Mistake(f"{setting}, and of {total} windows {often} begin at {start}, where about "
-                      f"{fair:.0f} would be even. Each start "
-                      f"should be equally likely.{why}")
+                      f"{fair:.0f} would be even. Each start should be equally likely.{why}")
 
 
 # ------------------------------------------------------------------------------ check_cross_entropy
@@ -185,12 +174,14 @@ def look_at_starts(drawn: Counter, n_starts: int, context_length: int, length: i
 def check_cross_entropy(student: Student) -> None:
     """Checks `fn(logits: (N, V), targets: (N,)) -> ()`."""
     for trial in range(24):
-        N, V = (random.sample((3, 4, 5, 6, 7, 20), 2) if trial < 10
-                else sizes(trial, 2)) if trial < 23 else (3, 300)
-        level, spread = (1000 if trial % 2 else -1000, 2) if trial in (10, 11) else (0,
-                                                                                     60) if trial in (12, 13) else (0, 2)
-        logits, targets = laid_out(torch.randn(N, V) * spread + level), laid_out(torch.randint(V,
-                                                                                               (N,)))
+        if trial < 10:
+            N, V = random.sample((3, 4, 5, 6, 7, 20), 2)
+        else:
+            N, V = sizes(trial, 2) if trial < 23 else (3, 300)
+        level = {10: -1000, 11: 1000}.get(trial, 0)
+        spread = 60 if trial in (12, 13) else 2
+        logits = laid_out(torch.randn(N, V) * spread + level)
+        targets = laid_out(torch.randint(V, (N,)))
         logits.requires_grad_(trial % 3 == 2)
         made = student(logits=logits, targets=targets)
         right = F.cross_entropy(logits, targets)
@@ -199,25 +190,25 @@ def check_cross_entropy(student: Student) -> None:
         answer = tensor(made, "Your loss", (), "()")
         with torch.no_grad():
             if not same(answer, right):
-                raise cross_entropy_mistake(answer, right.detach(), logits.detach(), targets,
-                                            large=level or spread > 2)
+                large = level != 0 or spread > 2
+                raise cross_entropy_mistake(answer, right.detach(), logits.detach(), targets, large)
         if logits.requires_grad and V > 1:
-            look_at_gradients("Your loss", made, right, {"logits":
-                student.given["logits"]}, {"logits": logits})
+            look_at_gradients("Your loss", made, right, {"logits": student.given["logits"]},
+                              {"logits": logits})
 
 
 def loss_of_another_kind(made, N: int) -> Mistake:
     """Why something that is no tensor of shape () won't do."""
     if isinstance(made, Tensor) and made.numel() == N > 1:
-        return Mistake(f"Your loss has shape {tuple(made.shape)}, a number for each token. "
-                       "The loss is their mean, one number.")
+        return Mistake(f"Your loss has shape {tuple(made.shape)}, a number for each token. The "
+                       "loss is their mean, one number.")
     if isinstance(made, Tensor) and made.numel() == 1:
         return Mistake(f"Your loss has shape {tuple(made.shape)}, and a loss has no axis left, "
-                       f"shape (): take the mean over all.")
+                       "shape (): take the mean over all.")
     if one_number(made) is not None:
         return Mistake(f"Your loss is {article(made)}, a bare number: no gradient leads back from "
-                       f"it to the logits, and nothing "
-                       "could learn. Return the tensor, without `.item()` or `float`.")
+                       "it to the logits, and nothing could learn. Return the tensor, without "
+                       "`.item()` or `float`.")
     return Mistake(f"Your loss should be one number, and is {described_loss(made)}.")
 
 
@@ -237,87 +228,67 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
     yours = f"Your loss is {float(answer):.4f} where {float(right):.4f} is right"
     if large and float(picked.min()) < -80 and not bool(answer.isfinite()):
         return Mistake(f"{yours}: some target has a probability of e^{float(picked.min()):.0f}, "
-                       f"which is 0 as a float, and the "
-                       "logarithm of 0 is infinite. log_softmax never goes by way of p: softmax "
-                       "and then log does.")
+                       "which is 0 as a float, and the logarithm of 0 is infinite. log_softmax "
+                       "never goes by way of p: softmax and then log does.")
     if large and float(picked.min()) < -15 and answer < right:
         return Mistake(f"{yours}: some target has a probability of e^{float(picked.min()):.0f}, "
-                       f"and something keeps your p, or its "
-                       "logarithm, from becoming so small (a clamp, or a little number added?). "
-                       "With log_softmax nothing need be "
-                       "kept away from 0.")
+                       "and something keeps your p, or its logarithm, from becoming so small (a "
+                       "clamp, or a little number added?). With log_softmax nothing need be kept "
+                       "away from 0.")
     if large and not bool(answer.isfinite()):
         return Mistake(f"With logits near 1000 your loss is {float(answer):g}: exp(1000) is more "
-                       f"than a float can "
-                       "hold. Subtract the largest logit of each row first (the loss stays the "
-                       "same), or use "
-                       "log_softmax.")
+                       "than a float can hold. Subtract the largest logit of each row first (the "
+                       "loss stays the same), or use log_softmax.")
     if is_nan(answer):
         return Mistake("Your loss is NaN: the logarithm of a negative number. Logits are no "
-                       "probabilities yet: "
-                       "apply log_softmax first.")
+                       "probabilities yet: apply log_softmax first.")
     accuse(answer, {
-        f"{yours}: you add up the {N} tokens. Take their mean, so that the loss does not depend on "
-        f"the batch size.":
-            -picked.sum(),
+        f"{yours}: you add up the {N} tokens. Take their mean, so that the loss does not depend "
+        "on the batch size.": -picked.sum(),
         f"{yours}: the sign. The logarithm of a probability is negative, and the loss is its "
-        f"opposite.": picked.mean(),
+        "opposite.": picked.mean(),
         f"{yours}, which is the same in bits: you take logarithms to base 2. Nats come from the "
-        f"natural one.":
-            right / math.log(2),
+        "natural one.": right / math.log(2),
         f"{yours}: you take logarithms to base 10. Nats come from the natural one.":
             right / math.log(10),
         f"{yours}: your softmax shares out 1 among the tokens of the batch. It runs over the "
-        f"vocabulary, the last "
-        "axis.":
-            -logits.log_softmax(0)[rows, targets].mean(),
+        "vocabulary, the last axis.": -logits.log_softmax(0)[rows, targets].mean(),
         f"{yours}: softmax is applied twice. F.cross_entropy, and log_softmax, take the logits "
-        f"themselves.":
-            F.cross_entropy(probabilities, targets),
+        "themselves.": F.cross_entropy(probabilities, targets),
         f"{yours}: you average −p. The loss is −log p.": -probabilities[rows, targets].mean(),
         f"{yours}: you average p itself. The loss is the logarithm of p.":
             probabilities[rows, targets].mean(),
         f"{yours}: you average 1 − p. The loss is −log p.":
             (1 - probabilities[rows, targets]).mean(),
         f"{yours}: you pick the logit of the target without normalising it: subtract logsumexp of "
-        f"its row.":
-            -logits[rows, targets].mean(),
-        f"{yours}: you take the largest probability of each row, whatever the target is. Pick that "
-        f"of the target.":
-            -logs.amax(-1).mean(),
+        "its row.": -logits[rows, targets].mean(),
+        f"{yours}: you take the largest probability of each row, whatever the target is. Pick "
+        "that of the target.": -logs.amax(-1).mean(),
         f"{yours}: you average over the whole vocabulary. Only the target's logarithm counts.":
             -logs.mean(),
         f"{yours}: you divide by the size of the vocabulary too. Take the mean over the tokens "
-        f"only.":
-            -picked.mean() / V,
+        "only.": -picked.mean() / V,
         f"{yours}: you add up the tokens and divide by the size of the vocabulary. Divide by how "
-        f"many tokens there "
-        "are.":
-            -picked.sum() / V,
+        "many tokens there are.": -picked.sum() / V,
         f"{yours}: you take the logarithm of the mean probability. It is the mean of the "
-        f"logarithms.":
-            -probabilities[rows, targets].mean().log(),
+        "logarithms.": -probabilities[rows, targets].mean().log(),
         f"{yours}: that is the perplexity, exp of the loss.": right.exp(),
         f"{yours}: the mean leaves out the first token. Here logits and targets belong together "
-        f"already, so shift "
-        "nothing.": -picked[1:].mean(),
-        f"{yours}: logits and targets are shifted against each other. They belong together already.":
-            -logs[rows[:-1], targets[1:]].mean(),
+        "already, so shift nothing.": -picked[1:].mean(),
+        f"{yours}: logits and targets are shifted against each other. They belong together "
+        "already.": -logs[rows[:-1], targets[1:]].mean(),
         f"{yours}: that is the entropy of the model's own probabilities. The loss asks for the "
-        f"target's.":
-            -(probabilities * logs).sum(-1).mean(),
+        "target's.": -(probabilities * logs).sum(-1).mean(),
         f"{yours}: you pick every target from every row, {N} × {N} numbers: logs[:, targets]. One "
-        f"from each row: "
-        "logs[torch.arange(N), targets].": -logs[:, targets].mean(),
+        "from each row: logs[torch.arange(N), targets].": -logs[:, targets].mean(),
         f"{yours}: you take one token for all rows, the first target. Each row has its own.":
             -logs[:, targets[0]].mean(),
         f"{yours}: you average by the number of tokens less one. Divide by N.":
             -picked.sum() / max(1, N - 1),
         f"{yours}: you add the squares of the differences. The loss is −log p of the target.":
             (probabilities - F.one_hot(targets, V)).square().mean(),
-        f"{yours}: some of the target's share goes to all other tokens (label smoothing). Here all "
-        f"of it is the target's.":
-            F.cross_entropy(logits, targets, label_smoothing=0.1),
+        f"{yours}: some of the target's share goes to all other tokens (label smoothing). Here "
+        "all of it is the target's.": F.cross_entropy(logits, targets, label_smoothing=0.1),
         f"{yours}: you take the largest loss of all tokens. Take their mean.": (-picked).amax(),
         f"{yours}: you take the median of the tokens. Take their mean.": (-picked).median(),
         f"{yours}: that is the share of wrong guesses. The loss is −log p of the target.":
@@ -331,8 +302,7 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
 @check("learning rate: up in a straight line, down in half a cosine, the floor on the last step, "
        "on 15 schedules")
 def check_learning_rate(student: Student) -> None:
-    """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step of some schedules, in
-    any order.
+    """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step, in any order.
 
     peak · (step + 1) / warmup while step < warmup; then half a cosine from peak at `warmup` to
     floor at `steps − 1`.
@@ -353,8 +323,7 @@ def check_learning_rate(student: Student) -> None:
                            step=step, steps=steps, warmup=warmup, peak=peak, floor=floor)
             if one_number(rate) is None:
                 raise Mistake(f"{student.name} returns {article(rate)}; it should return one "
-                              f"number, the rate of a "
-                              "step.")
+                              "number, the rate of a step.")
             rates[step] = one_number(rate)
         look_at_rates([rates[step] for step in range(steps)], steps, warmup, peak, floor)
 
@@ -369,10 +338,10 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
     setting = f"With steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}, "
     first, rising = right[:warmup], answer[:warmup]
     for_rising = {} if same(rising / peak, first / peak) else {
-        "at step 0 your rate is 0: the first step would teach nothing. The warm-up is "
-        "peak · (step + 1) / warmup.": first - peak / warmup,
-        f"your warm-up never reaches the peak: at step {warmup - 1} it should be there. "
-        "Divide by warmup, not by warmup + 1.": first * warmup / (warmup + 1),
+        "at step 0 your rate is 0: the first step would teach nothing. The warm-up is peak · "
+        "(step + 1) / warmup.": first - peak / warmup,
+        f"your warm-up never reaches the peak: at step {warmup - 1} it should be there. Divide by "
+        "warmup, not by warmup + 1.": first * warmup / (warmup + 1),
         "there is no warm-up: while step < warmup, the rate is peak · (step + 1) / warmup.":
             torch.full_like(first, peak),
         "there is no warm-up: the cosine starts at step 0.":
@@ -380,8 +349,7 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         "your warm-up starts at the floor: it is peak · (step + 1) / warmup, whatever the floor.":
             floor + (peak - floor) / peak * first,
         "your warm-up starts at the floor, and at step 0 stays there: it is peak · (step + 1) / "
-        "warmup.":
-            floor + (peak - floor) / peak * (first - peak / warmup),
+        "warmup.": floor + (peak - floor) / peak * (first - peak / warmup),
         "your warm-up goes up to 1 and not to the peak: multiply by peak.": first / peak,
         "your warm-up bends (a square). It is a straight line, peak · (step + 1) / warmup.":
             first ** 2 / peak,
@@ -389,20 +357,18 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
             first.flip(0),
     }
     if not same(rising / peak, first / peak):
-        accuse(rising / peak, {setting + reason:
-            wrong / peak for reason, wrong in for_rising.items()})
+        accuse(rising / peak,
+               {setting + reason: wrong / peak for reason, wrong in for_rising.items()})
         step = int((rising - first).abs().argmax())
         raise Mistake(f"{setting}in the warm-up, at step {step}, your rate is {rates[step]:.4g} "
-                      f"where "
-                      f"{float(first[step]):.4g} is right.")
+                      f"where {float(first[step]):.4g} is right.")
     falling, last = answer[warmup:], right[warmup:]
     progress = torch.arange(steps - warmup, dtype=torch.float64) / (steps - 1 - warmup)
     late = torch.arange(steps - warmup, dtype=torch.float64) / (steps - warmup)
     half = (1 + torch.cos(math.pi * progress)) / 2
     for_falling = {
         "your cosine reaches the floor one step too late: the last step is steps − 1, and there "
-        "the rate "
-        f"is {rates[-1]:.4g}. Divide by steps − 1 − warmup.":
+        f"the rate is {rates[-1]:.4g}. Divide by steps − 1 − warmup.":
             floor + (peak - floor) * (1 + torch.cos(math.pi * late)) / 2,
         f"your cosine forgets the warm-up: at step {warmup} the rate jumps from the peak to "
         f"{rates[warmup]:.4g}. Progress is (step − warmup) / (steps − 1 − warmup).":
@@ -413,16 +379,15 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
             floor + peak * half,
         "your rate falls in a straight line; half a cosine is gentle at both ends.":
             floor + (peak - floor) * (1 - progress),
-        f"your rate goes below the floor, down to {min(rates):.4g}: cos runs from 1 to −1, "
-        "(1 + cos) / 2 from 1 to 0.": floor + (peak - floor) * torch.cos(math.pi * progress),
+        f"your rate goes below the floor, down to {min(rates):.4g}: cos runs from 1 to −1, (1 + "
+        "cos) / 2 from 1 to 0.": floor + (peak - floor) * torch.cos(math.pi * progress),
         f"your rate goes up to {max(rates):.4g}, above the peak: halve 1 + cos.":
             floor + (peak - floor) * (1 + torch.cos(math.pi * progress)),
         "your rate comes up again at the end: you use a whole wave, cos(2π · progress). Half a "
-        "wave is "
-        "cos(π · progress).": floor + (peak - floor) * (1 + torch.cos(2 * math.pi * progress)) / 2,
-        "you use a quarter of a cosine, which ends in a steep fall: (1 + cos(π · progress)) / 2 is "
-        "gentle "
-        "at both ends.": floor + (peak - floor) * torch.cos(math.pi / 2 * progress),
+        "wave is cos(π · progress).":
+            floor + (peak - floor) * (1 + torch.cos(2 * math.pi * progress)) / 2,
+        "you use a quarter of a cosine, which ends in a steep fall: (1 + cos(π · progress)) / 2 "
+        "is gentle at both ends.": floor + (peak - floor) * torch.cos(math.pi / 2 * progress),
         "your rate stays at the peak: after the warm-up it falls to the floor.":
             torch.full_like(last, peak),
         "your rate falls at once to the floor and stays there.": torch.full_like(last, floor),
@@ -431,26 +396,25 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         "your rate rises where it should fall: 1 + cos, not 1 − cos.":
             floor + (peak - floor) * (1 - half),
         "your rate is cut off at the floor: a cosine down to 0 that stops early. Let it arrive on "
-        "the "
-        "last step: floor + (peak − floor) · half a cosine.": torch.clamp(peak * half, min=floor),
+        "the last step: floor + (peak − floor) · half a cosine.":
+            torch.clamp(peak * half, min=floor),
         "your rate falls exponentially: here it is half a cosine.":
             peak * (floor / peak) ** progress,
     }
-    accuse(falling / peak, {setting + reason:
-        wrong / peak for reason, wrong in for_falling.items()})
+    accuse(falling / peak,
+           {setting + reason: wrong / peak for reason, wrong in for_falling.items()})
     if rates[warmup] > peak * (1 + 1e-4):
         raise Mistake(f"{setting}at step {warmup} = warmup your rate is {rates[warmup]:.4g}, above "
-                      f"the peak. "
-                      "The warm-up lasts while step < warmup, without the =.")
+                      "the peak. The warm-up lasts while step < warmup, without the =.")
     step = warmup + int((falling - last).abs().argmax())
     raise Mistake(f"{setting}after the warm-up, at step {step}, your rate is {rates[step]:.4g} "
-                  f"where "
-                  f"{float(right[step]):.4g} is right.")
+                  f"where {float(right[step]):.4g} is right.")
 
 
 def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
-    """Half a cosine from the peak at step `start` to the floor on the last step: (steps,), of use
-    from `start` on.
+    """Half a cosine from the peak at step `start` to the floor on the last step: (steps,).
+
+    It is of use from `start` on.
     """
     progress = (torch.arange(steps, dtype=torch.float64) - start) / (steps - 1 - start)
     return floor + (peak - floor) * (1 + torch.cos(math.pi * progress)) / 2
@@ -459,8 +423,7 @@ def cosine(steps: int, start: int, peak: float, floor: float) -> Tensor:
 # ----------------------------------------------------------------------------------- check_evaluate
 
 class Probe(nn.Module):
-    """A model whose guess depends on the last two tokens that it is shown, so that it matters where
-    the text is cut.
+    """A model whose guess depends on the last two tokens: so it matters where the text is cut.
 
     It has dropout, and writes down in which mode it was asked.
     """
@@ -478,8 +441,7 @@ class Probe(nn.Module):
             raise ValueError(f"ids must be (B, T), not {tuple(ids.shape)}")
         if not 0 < ids.shape[1] <= self.config.context_length:
             raise ValueError(f"ids must fit the context of {self.config.context_length} tokens, "
-                             f"and be one at least, "
-                             f"not {ids.shape[1]}")
+                             f"and be one at least, not {ids.shape[1]}")
         self.asked_in_training |= self.training
         self.asked_with_gradients |= torch.is_grad_enabled()
         before = torch.cat([ids[:, :1], ids[:, :-1]], dim=1)
@@ -489,11 +451,10 @@ class Probe(nn.Module):
 @check("evaluate: every token of the text counted once, in eval mode, without gradients, in nats "
        "per byte")
 def check_evaluate(student: Student) -> None:
-    """Checks `fn(model, ids: (N,), n_bytes) -> float`: the loss on the whole text, summed over N −
-    1 targets, per byte.
+    """Checks `fn(model, ids: (N,), n_bytes) -> float`: the loss on the whole text, per byte.
 
-    Windows end to end, each of `model.config.context_length` tokens to read, the last perhaps of
-    fewer; the model comes back in the mode in which it came.
+    It is summed over N − 1 targets. Windows end to end, each of `model.config.context_length`
+    tokens to read, the last perhaps of fewer; the model comes back in the mode in which it came.
     """
     for trial in range(12):
         T, V = one_of(4, 6) if trial < 4 else one_of(1, 2, 3, 7, 32), one_of(11, 11, 300)
@@ -508,25 +469,23 @@ def check_evaluate(student: Student) -> None:
                          "still has a token to predict.", model=model, ids=ids, n_bytes=n_bytes)
         if isinstance(answer, Tensor) and answer.numel() == 1:
             raise Mistake("Your loss is a tensor. An evaluation is compared and printed, never "
-                          "trained on: return a plain number, "
-                          "with `.item()`.")
+                          "trained on: return a plain number, with `.item()`.")
         if one_number(answer) is None or isinstance(answer, numpy.ndarray):
             raise Mistake(f"Your loss should be one number, and is {described_loss(answer)}.")
         if model.asked_in_training:
             raise Mistake("Your model was asked in training mode, with dropout on: every "
-                          "evaluation gives another, "
-                          "worse number. Call model.eval() first.")
+                          "evaluation gives another, worse number. Call model.eval() first.")
         if model.asked_with_gradients:
             raise Mistake("Your model was asked with gradients on, which costs time and memory and "
-                          "is never used here. "
-                          "Put the evaluation under torch.no_grad().")
+                          "is never used here. Put the evaluation under torch.no_grad().")
         look_at_evaluation(float(answer), model.eval(), ids, n_bytes, T)
 
 
 @torch.no_grad()
 def losses_of(model: Probe, ids: Tensor, read: int, step: int | None = None) -> Tensor:
-    """−log p of every target, (N − 1,), with windows of `read` tokens, each `step` behind the last,
-    which counts only its end.
+    """−log p of every target, (N − 1,), with windows of `read` tokens.
+
+    Each begins `step` behind the last, and counts only its end.
     """
     step, losses = step or read, []
     for end in range(min(read, len(ids) - 1), len(ids) - 1 + step, step):
@@ -552,23 +511,19 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
     whole = losses[:n // T * T]
     yours = f"Yours is {answer:.4f} where {right:.4f} nats per byte is right"
     unfair = torch.stack([window.mean() for window in windows]).mean()
-    accuse(torch.tensor(answer, dtype=torch.float64), {reason:
-        torch.as_tensor(wrong) for reason, wrong in {
+    suspects = {
         f"{yours}: yours is per token. Divide the sum by n_bytes, so that tokenizers can be "
-        f"compared.": total / n,
+        "compared.": total / n,
         f"{yours}: you add up and never divide. Divide by n_bytes.": total,
         f"{yours}: that is in bits. One nat is 1.44 bits.": right / math.log(2),
         f"{yours}: the last, shorter window is left out.": float(whole.sum()) / n_bytes,
         f"{yours}: yours is per token, and leaves out the last, shorter window.": whole.mean(),
         f"{yours}: the last target of every window is left out. Take T + 1 tokens a window: T to "
-        f"read, T to predict.":
-            sum(float(window[:T - 1].sum()) for window in windows) / n_bytes,
+        "read, T to predict.": sum(float(window[:T - 1].sum()) for window in windows) / n_bytes,
         f"{yours}: you average the means of the windows, and a short one weighs as much as a long "
-        f"one. Add up first, "
-        "divide at the end.": unfair * per_byte,
+        "one. Add up first, divide at the end.": unfair * per_byte,
         f"{yours}: you average the means of the windows, per token. Add up first, divide by "
-        f"n_bytes at the "
-        "end.": unfair,
+        "n_bytes at the end.": unfair,
         f"{yours}: only the first window was counted.": windows[0].mean() * per_byte,
         f"{yours}: the bytes per token are multiplied where they should divide.":
             total / n / per_byte,
@@ -576,19 +531,20 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
         f"{yours}: the last window is left out.":
             float(torch.cat(windows[:-1]).sum() if len(windows) > 1 else 0) / n_bytes,
         f"{yours}: you divide by the number of tokens and by n_bytes. The sum over n_bytes is "
-        f"right.": total / n / n_bytes,
+        "right.": total / n / n_bytes,
         f"{yours}: that is exp of the loss, the perplexity.": math.exp(min(right, 50)),
         f"{yours}: the sign. The loss is −log p, and positive.": -right,
         f"{yours}: the targets are not shifted. The logits at a token speak of the one after it.":
             unshifted(model, ids, T) / n_bytes,
         f"{yours}: you divide by the number of ids. Divide the sum by n_bytes.": total / len(ids),
-    }.items()})
+    }
+    accuse(torch.tensor(answer, dtype=torch.float64),
+           {reason: torch.as_tensor(wrong) for reason, wrong in suspects.items()})
     for reason, (read, step) in {
         f"your windows read {T - 1} tokens, and the model can read {T}: a window has T + 1 ids, T "
-        f"to read and one more to "
-        "predict.": (T - 1, T - 1),
-        "your windows overlap: each token is read with as many before it as fit. Here they lie end "
-        "to end, T apart.": (T, 1),
+        "to read and one more to predict.": (T - 1, T - 1),
+        "your windows overlap: each token is read with as many before it as fit. Here they lie "
+        "end to end, T apart.": (T, 1),
         "your windows are half as long as they may be.": (T // 2, T // 2),
         "the model is shown one token at a time.": (1, 1),
     }.items():
@@ -596,7 +552,7 @@ def look_at_evaluation(answer: float, model: Probe, ids: Tensor, n_bytes: int, T
                 answer, float(losses_of(model, ids, read, step).sum()) / n_bytes, rel_tol=1e-4):
             raise Mistake(f"{yours}: {reason}")
     raise Mistake(f"{yours}. Sum −log p over every token but the first, once each, and divide by "
-                  f"n_bytes.")
+                  "n_bytes.")
 
 
 def unshifted(model: Probe, ids: Tensor, T: int) -> float:
