@@ -297,7 +297,7 @@ class GPT:
         back; OSError naming the file. The file that was there is then unchanged.
         """
         config, weights = self._plain()
-        _check_fit(config, weights)
+        _model_for(config, weights)                     # so that `load` will find one
         _check_finite(weights)
         if half:
             weights = {name: tensor.half() for name, tensor in weights.items()}
@@ -342,9 +342,7 @@ class GPT:
             config = GPTConfig(**json.loads(metadata["config"]))
             tokenizer = Tokenizer.from_json(metadata["tokenizer"])
             about = About.from_json(metadata.get("about", "{}"))    # older files say nothing
-            _check_fit(config, weights)
-            with torch.random.fork_rng(devices=[]):     # the first weights are random, for nobody
-                gpt = cls(tokenizer, GPTModel(config))
+            gpt = cls(tokenizer, _model_for(config, weights))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
@@ -365,14 +363,20 @@ def _characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
             yield piece
 
 
-def _check_fit(config: GPTConfig, weights: dict[str, Tensor]) -> None:
-    """Raise ValueError unless these are the weights of such a model. It takes no memory for one."""
-    with torch.device("meta"):
-        wanted = {name: tuple(p.shape) for name, p in GPTModel(config).state_dict().items()}
+def _model_for(config: GPTConfig, weights: dict[str, Tensor]) -> GPTModel:
+    """A model that the weights fit, still with others. Raises ValueError where there is none."""
+    wanted = sum(config.parameter_counts().values())
+    found = sum(tensor.numel() for tensor in weights.values())
+    if wanted > 2 * found + 1_000_000:                  # refused before memory is taken for it
+        raise ValueError(f"its configuration asks for {wanted:,} numbers, and it holds {found:,}")
+    with torch.random.fork_rng(devices=[]):             # the caller's RNG state stays as it was
+        model = GPTModel(config)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if wrong := sorted(name for name in wanted | found if wanted.get(name) != found.get(name)):
         raise ValueError(f"{wrong[0]} should be {wanted.get(wrong[0], 'absent')} and is "
                          f"{found.get(wrong[0], 'absent')}")
+    return model
 
 
 def _check_finite(weights: dict[str, Tensor], advice: str = "") -> None:

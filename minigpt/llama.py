@@ -16,12 +16,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt.arguments import integer, number, takes
-from minigpt.model import GPTConfig, GPTModel
-from minigpt.self_attention import KeyValueCache, attention, causal_mask, rotate, rotations
+from minigpt.model import GPTConfig, GPTModel, channels_pair
+from minigpt.self_attention import (
+    KeyValueCache,
+    attention,
+    causal_mask,
+    heads_divide,
+    rotate,
+    rotations,
+)
 
 
-@takes(vocab_size=integer(1), context_length=integer(1, 1 << 16), d_model=integer(1),
-       n_heads=integer(1), n_layers=integer(1), d_ff=integer(1), n_groups=integer(1),
+def _groups_divide(given: dict) -> None:
+    n_heads, n_groups = given["n_heads"], given["n_groups"]
+    if n_heads % n_groups:
+        raise ValueError(f"n_groups must divide n_heads: {n_heads} heads cannot be shared out "
+                         f"equally to {n_groups} groups")
+
+
+@takes(heads_divide, channels_pair, _groups_divide, vocab_size=integer(1),
+       context_length=integer(1, 1 << 16), d_model=integer(1), n_heads=integer(1), n_layers=integer(1), d_ff=integer(1), n_groups=integer(1),
        rotary_base=number(1), norm_eps=number(0))
 @dataclass(frozen=True)
 class LlamaConfig(GPTConfig):
@@ -37,12 +51,6 @@ class LlamaConfig(GPTConfig):
     n_groups: int = 4
     rotary_base: float = 10_000.0
     norm_eps: float = 1e-5
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.n_heads % self.n_groups:
-            raise ValueError(f"n_groups must divide n_heads: {self.n_heads} heads cannot be shared "
-                             f"out equally to {self.n_groups} groups")
 
     def parameter_counts(self) -> dict[str, int]:
         """How many numbers each part of such a model has, without making one."""

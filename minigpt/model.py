@@ -21,14 +21,15 @@ from minigpt.self_attention import KeyValueCache, MultiHeadAttention, heads_divi
 POSITIONS = ("learned", "rotary")
 
 
-def _pairs_of_channels(given: dict) -> None:
+def channels_pair(given: dict) -> None:
+    """A relation for `takes`: rotary positions turn pairs of channels."""
     d_head = given["d_model"] // given["n_heads"]
     if given["positions"] == "rotary" and d_head % 2:
         raise ValueError("positions can be 'rotary' with an even number of channels a head only, "
                          f"not {d_head}: change d_model or n_heads")
 
 
-@takes(heads_divide, _pairs_of_channels, vocab_size=integer(1, 1 << 20),
+@takes(heads_divide, channels_pair, vocab_size=integer(1, 1 << 20),
        context_length=integer(1, 1 << 16), d_model=integer(1, 1 << 14), n_heads=integer(1, 1 << 14),
        n_layers=integer(1, 1000), d_ff=integer(0, 1 << 16), dropout=number(0, 0.99),
        positions=choice(POSITIONS), tied=flag)

@@ -41,7 +41,7 @@ MODULES = [corpus, tokenizer, self_attention, model, presets, batches, training,
 TEXT = "the cat sat on the mat. " * 8
 
 # What the package makes and its users only read, and guards.
-NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file", "heads_divide", "check_length", "is_a_model",
+NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file", "heads_divide", "channels_pair", "check_length", "is_a_model",
                  "token_ids", "GPT.adopt"}
 # What stands behind the doors, and trusts who calls it: torch's own errors are good enough there.
 INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",

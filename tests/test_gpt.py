@@ -444,3 +444,115 @@ def test_a_plot_of_a_history_comes_from_the_front_end(monkeypatch):
 
 def test_its_name_says_what_it_is(gpt):
     assert f"{gpt.model.n_parameters:,} parameters" in repr(gpt) and "bpe" in repr(gpt)
+
+
+# What is saved can be loaded -----------------------------------------------------------------------------------------
+
+class Compiled(torch.nn.Module):
+    """As torch.compile wraps a model, which takes seconds to import."""
+
+    def __init__(self, model):
+        super().__init__()
+        self._orig_mod = model
+
+    config = property(lambda self: self._orig_mod.config)
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self._orig_mod, name)
+
+    def forward(self, *arguments):
+        return self._orig_mod(*arguments)
+
+
+def test_a_compiled_model_is_saved_as_what_it_is(tmp_path):
+    gpt = a_gpt()
+    plain = gpt.next_token_probs("It is")[1]
+    gpt.model = Compiled(gpt.model)
+    gpt.save(tmp_path / "a.safetensors")
+    assert torch.equal(GPT.load(tmp_path / "a.safetensors").next_token_probs("It is")[1], plain)
+
+
+def test_a_head_that_was_tied_by_hand_stays_tied(tmp_path):
+    gpt = a_gpt(tied=False)
+    gpt.model.head.weight = gpt.model.token_embedding.weight
+    gpt.save(tmp_path / "a.safetensors")
+    loaded = GPT.load(tmp_path / "a.safetensors")
+    assert loaded.model.config.tied and loaded.model.head is None
+    assert torch.equal(loaded.next_token_probs("It is")[1], gpt.next_token_probs("It is")[1])
+
+
+@pytest.mark.parametrize("value, half", [(math.nan, False), (math.inf, False), (-math.inf, True), (1e5, True)])
+def test_what_could_say_nothing_is_not_saved(tmp_path, value, half):
+    gpt, path = a_gpt(), tmp_path / "a.safetensors"
+    gpt.save(path)
+    before = path.read_bytes()
+    with torch.no_grad():
+        gpt.model.norm.weight[0] = value
+    with pytest.raises(ValueError, match="norm.weight has infinite or NaN numbers.*nothing is saved"):
+        gpt.save(path, half=half)
+    assert path.read_bytes() == before
+
+
+def test_a_model_with_a_part_too_many_is_not_saved(tmp_path):
+    gpt = a_gpt()
+    gpt.model.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"extra\.bias should be absent"):
+        gpt.save(tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Again is on ---------------------------------------------------------------------------------------------------------
+
+def windows_of(monkeypatch, train):
+    """The windows that a training reads, in their order."""
+    from minigpt import batches
+    seen, original = [], batches._windows
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "_windows", lambda *arguments: seen.append(original(*arguments)) or seen[-1])
+        train()
+    return [tuple(row) for x, _ in seen for row in x.tolist()]
+
+
+def test_training_again_reads_on_where_the_last_training_stopped(monkeypatch):
+    whole, parts = a_gpt(), a_gpt()
+    at_once = windows_of(monkeypatch, lambda: quietly(whole, steps=6, batch_size=4))
+    in_turns = windows_of(monkeypatch, lambda: [quietly(parts, steps=2, batch_size=4) for _ in range(3)])
+    assert at_once == in_turns
+    assert len(at_once) == 6 * 4 and at_once[:8] != at_once[8:16]
+
+
+def test_with_another_batch_size_nothing_is_read_again(monkeypatch):
+    gpt = a_gpt()
+    first = windows_of(monkeypatch, lambda: quietly(gpt, steps=3, batch_size=3))
+    second = windows_of(monkeypatch, lambda: quietly(gpt, steps=2, batch_size=4))
+    assert not set(first) & set(second)
+
+
+def test_another_text_is_read_from_its_beginning():
+    gpt = a_gpt()
+    quietly(gpt, steps=2)
+    quietly(gpt, steps=2, text=TEXT[::-1])
+    assert gpt.run.batches_before == 0
+
+
+def test_it_says_that_it_goes_on_and_what_the_rate_does(capsys):
+    gpt = a_gpt()
+    gpt.train(steps=1, batch_size=4)
+    assert "Going on" not in capsys.readouterr().out
+    gpt.train(steps=1, batch_size=4)
+    assert "Going on: 4 windows of the text have been read. The learning rate warms up" in capsys.readouterr().out
+
+
+def test_a_byte_order_mark_and_line_ends_do_not_depend_on_the_way_in(gpt):
+    windows = "\ufeffIt is a truth.\r\nIt is."
+    assert gpt.evaluate(windows) == gpt.evaluate("It is a truth.\nIt is.")
+    marked, plain = (GPT.from_text(text * 40, vocab_size=260, d_model=4, n_heads=2, n_layers=1, d_ff=4)
+                     for text in ("It is.\r\n", "It is.\n"))
+    assert marked.tokenizer == plain.tokenizer
+
+
+def test_at_temperature_0_the_tokens_come_in_the_order_of_their_logits(gpt):
+    assert gpt.next_token_probs("It is", temperature=0)[0] == gpt.next_token_probs("It is", temperature=1)[0]
