@@ -317,7 +317,7 @@ class GPT:
         a page, or not finite; OSError naming the file. What was there is then unchanged.
         """
         config, weights = self._plain()
-        _check_fit(config, weights)
+        _model_for(config, weights)
         page.save(path, self.tokenizer, config, weights, self.about, title, history)
 
     def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:

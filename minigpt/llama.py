@@ -35,8 +35,9 @@ def _groups_divide(given: dict) -> None:
 
 
 @takes(heads_divide, channels_pair, _groups_divide, vocab_size=integer(1),
-       context_length=integer(1, 1 << 16), d_model=integer(1), n_heads=integer(1), n_layers=integer(1), d_ff=integer(1), n_groups=integer(1),
-       rotary_base=number(1), norm_eps=number(0))
+       context_length=integer(1, 1 << 16), d_model=integer(1), n_heads=integer(1),
+       n_layers=integer(1), d_ff=integer(1), n_groups=integer(1), rotary_base=number(1),
+       norm_eps=number(0))
 @dataclass(frozen=True)
 class LlamaConfig(GPTConfig):
     """The size of a Llama: a `GPTConfig` with rotary positions and a tied head, and three numbers.

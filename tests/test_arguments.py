@@ -41,8 +41,8 @@ MODULES = [corpus, tokenizer, self_attention, model, presets, batches, training,
 TEXT = "the cat sat on the mat. " * 8
 
 # What the package makes and its users only read, and guards.
-NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file", "heads_divide", "channels_pair", "check_length", "is_a_model",
-                 "token_ids", "GPT.adopt"}
+NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "normalise", "text_file", "heads_divide", "channels_pair",
+                 "check_length", "is_a_model", "token_ids", "GPT.adopt"}
 # What stands behind the doors, and trusts who calls it: torch's own errors are good enough there.
 INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",
           "MultiHeadAttention.with_weights", "FeedForward.forward", "TransformerBlock.forward",
@@ -248,7 +248,7 @@ ROWS = {
     "GPT.from_files": Row(minigpt.GPT.from_files, {"sources": ["book.txt"], **SIZE},
                           {"sources": [None, 5, "book.txt", b"a", [], Bad([5], "5")], **SIZES, **MAKING},
                           {"sources": "sources?"}),
-    "GPT.pretrained": Row(minigpt.GPT.pretrained, {}, {}),
+    "GPT.pretrained": Row(minigpt.GPT.pretrained, {}, {"name": NOT_WORDS + [None], "bfloat16": [*NOT_FLAGS, Bad(True, "True")]}),
     "GPT.training_loop": Row(steps_or_seconds(lambda **arguments: next(Gpt.training_loop(**arguments))), {"steps": 1}, TRAINING),
     "GPT.train": Row(steps_or_seconds(Gpt.train), {"steps": 1, "progress": False}, {**TRAINING, "progress": NOT_FLAGS}),
     "GPT.evaluate": Row(Gpt.evaluate, {"text": "the"}, {"text": [*NOT_TEXT, ""]}),
