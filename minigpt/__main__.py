@@ -217,27 +217,26 @@ def _train_alone(options, out: Path, run_file: RunFile) -> int:
         print(f"going on from step {state.step}")
     loop = training_loop(state, gpt.training_text, gpt.validation_text, steps=settings["steps"],
                          seconds=settings["seconds"], evaluations=options.evaluations)
-    validation_loss = None
 
-    def save():
-        gpt.about = replace(gpt.about, steps=state.step, held_out_loss=validation_loss)
+    def save(step):
+        gpt.about = replace(gpt.about, steps=step, held_out_loss=state.validation_loss)
         gpt.save(out, half=options.half)
 
     try:
         with stop_request() as stop:
             for report in until_stopped(loop, stop):
-                validation_loss = report.validation_loss or validation_loss
                 if report.step % options.save_every == 0:
                     run_file.save(state)
     except KeyboardInterrupt:
         if not stop.at_once:
             raise
     except TrainingDiverged:
-        if state.good[0] > 0:
-            run_file.give_way(save)
-            print(f"saved {out}, the model of step {state.good[0]}", file=sys.stderr)
+        step, _ = state.good
+        if step > 0:
+            run_file.give_way(lambda: save(step))
+            print(f"saved {out}, the model of step {step}", file=sys.stderr)
         raise
-    run_file.give_way(save)
+    run_file.give_way(lambda: save(state.step))
     if stop:
         if not stop.at_once:            # in the middle of a step there is nothing to go on from
             run_file.save(state)
@@ -246,8 +245,8 @@ def _train_alone(options, out: Path, run_file: RunFile) -> int:
         return 130
     run_file.remove()
     measured = ""
-    if validation_loss is not None:
-        measured = f", held-out loss {validation_loss:.3f} nats per byte"
+    if state.validation_loss is not None:
+        measured = f", held-out loss {state.validation_loss:.3f} nats per byte"
     print(f"{state.step} steps in {state.seconds:.0f} s{measured}; saved {out}")
     return 0
 

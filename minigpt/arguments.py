@@ -134,6 +134,11 @@ def instance(kind: type, what: str | None = None, *, optional: bool = False) -> 
     return guard
 
 
+def or_none(guard: Guard) -> Guard:
+    """None too."""
+    return lambda name, value: None if value is None else guard(name, value)
+
+
 flag = instance(bool)
 
 

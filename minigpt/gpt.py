@@ -114,7 +114,8 @@ class GPT:
             return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
 
         gpt = cls._from_chunks(training, held_out, preset, seed, device, progress, **size)
-        gpt.about.text = ", ".join(os.path.basename(source) for source in sources)
+        names = ", ".join(os.path.basename(source) for source in sources)
+        gpt.about.text = names.encode(errors="replace").decode()    # a name may be no Unicode
         return gpt
 
     @classmethod

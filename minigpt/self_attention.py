@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.arguments import integer, number, takes
+from minigpt.arguments import integer, number, or_none, takes
 from minigpt.device import a_device
 
 
-@takes(T=integer(0, 1 << 16), device=a_device)
-def causal_mask(T: int, device: torch.device | str = "cpu") -> Tensor:
+@takes(T=integer(0, 1 << 16), device=or_none(a_device))
+def causal_mask(T: int, device: torch.device | str | None = None) -> Tensor:
     """Which positions each of `T` positions may look at: itself and those before it.
 
     Returns (T, T) bool, True at [i, j] where position i may look at position j, that is j <= i.

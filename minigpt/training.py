@@ -201,7 +201,8 @@ def evaluate_if_due(state: TrainingState, validation: TokenizedText | None, pace
     if validation is None or not pace.evaluation_is_due():
         return None
     with pace.timing_an_evaluation(), memory_errors_explained(state):
-        return evaluate(state.model, validation)
+        state.validation_loss = evaluate(state.model, validation)
+    return state.validation_loss
 
 
 def report(state: TrainingState, pace: Pace, text: TokenizedText, loss: Tensor, share: float,

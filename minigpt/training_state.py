@@ -40,6 +40,7 @@ class TrainingState:
         self.step = 0
         self.seconds = 0.0                                      # spent in steps and evaluations
         self.evaluation_seconds = 0.0                           # what the last evaluation took
+        self.validation_loss: float | None = None       # what it came to
         self.unchecked: list[Tensor] = []
         self.good = self.snapshot()
 
@@ -110,7 +111,8 @@ class TrainingState:
         for i, optimizer in enumerate(self.optimizers):
             for j, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{i}.{j}.{name}": tensor for name, tensor in state.items()}
-        progress = [self.step, self.seconds, self.evaluation_seconds]
+        measured = math.nan if self.validation_loss is None else self.validation_loss
+        progress = [self.step, self.seconds, self.evaluation_seconds, measured]
         return tensors | {"progress": torch.tensor(progress, dtype=torch.float64)}
 
     @takes(tensors=instance(dict))
@@ -133,7 +135,9 @@ class TrainingState:
                     state.setdefault(int(j), {})[key] = tensor
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
-        step, self.seconds, self.evaluation_seconds = tensors["progress"].tolist()
+        step, self.seconds, self.evaluation_seconds, *measured = tensors["progress"].tolist()
+        measured = [loss for loss in measured if not math.isnan(loss)]      # older runs have none
+        self.validation_loss = measured[0] if measured else None
         self.step, self.unchecked = int(step), []
         self.good = self.snapshot()
 

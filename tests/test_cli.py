@@ -254,7 +254,7 @@ def test_a_slip_is_answered_with_one_sentence(text, trained, tmp_path, capsys):
         ("train", text, "--out", out, *TINY, "--steps", "0"): "steps must be at least 1, not 0",
         ("train", text, "--out", out, *TINY, "--seconds", "-3"): "seconds must be a finite number more than 0",
         ("train", tmp_path / "no.txt", "--out", out): "there is no file",
-        ("train", trained[0], "--out", out): "is not plain text in UTF-8",
+        ("train", trained[0], "--out", out): "not plain text in UTF-8",
         ("train", text, "--out", out, *TINY, "--context-length", "5000"): "take a longer text or a shorter context",
         ("sample", text): "is not a minigpt model file",
         ("sample", tmp_path / "no.safetensors"): "there is no file",

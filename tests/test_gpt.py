@@ -373,7 +373,7 @@ def test_the_file_holds_weights_configuration_and_tokenizer_and_no_mask(gpt, tmp
     tensors, strings = files.load_tensors(tmp_path / "model.safetensors", KIND)
     assert sum(tensor.numel() for tensor in tensors.values()) == gpt.model.n_parameters
     assert tensors.keys() == dict(gpt.model.named_parameters()).keys()
-    assert strings.keys() == {"config", "tokenizer", "format", "format_version", "sha256"}
+    assert strings.keys() == {"about", "config", "tokenizer", "format", "format_version", "sha256"}
 
 
 def test_half_is_half_the_size_and_nearly_the_same(gpt, tmp_path):

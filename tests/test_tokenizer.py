@@ -380,7 +380,7 @@ def test_chunks_are_an_iterable_of_strings(trained):
     for wrong in None, 5:
         with pytest.raises(TypeError, match="chunks must be a str or an iterable of them"):
             trained.encode_chunks(wrong)
-    with pytest.raises(TypeError, match="text must be a str, not b'bytes'"):
+    with pytest.raises(TypeError, match="chunks must be a str, not b'bytes'"):
         list(trained.encode_chunks([b"bytes"]))
 
 

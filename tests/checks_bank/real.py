@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -31,6 +32,31 @@ def token_by_token(x, weight):
         root = math.sqrt(sum(float(value) ** 2 for value in row) / len(row) + 1e-5)
         rows.append(row / root * weight)
     return torch.stack(rows).reshape(x.shape)
+
+
+@right(check_rms_norm)
+def by_the_norm_of_a_vector(x, weight):
+    return x / (x.norm(dim=-1, keepdim=True) ** 2 / x.shape[-1] + 1e-5) ** 0.5 * weight
+
+
+@right(check_rms_norm)
+def by_a_layer_of_torchs(x, weight):
+    layer = nn.RMSNorm(x.shape[-1], eps=1e-5)
+    layer.weight = nn.Parameter(weight)
+    return layer(x).detach()
+
+
+@right(check_rms_norm)
+def by_einsum(x, weight):
+    mean = torch.einsum("...c,...c->...", x, x) / x.shape[-1]
+    return torch.einsum("...c,c,...->...c", x, weight, (mean + 1e-5).rsqrt())
+
+
+@right(check_rms_norm)
+def with_the_channels_in_front(x, weight):
+    turned = x.movedim(-1, 0)
+    divided = turned / torch.sqrt((turned * turned).mean(0) + 1e-5)
+    return divided.movedim(0, -1) * weight
 
 
 def _rms_norm(phrase, formula):
@@ -96,6 +122,34 @@ class OfMatrices(_Maps):
     def forward(self, x):
         opened, passed = x @ self.gate.weight.T, x @ self.up.weight.T
         return (opened * torch.sigmoid(opened) * passed) @ self.down.weight.T
+
+
+@right(check_swiglu)
+class WithTorchsSilu(_Maps):
+    def forward(self, x):
+        return self.down(self.up(x) * nn.SiLU()(self.gate(x)))
+
+
+@right(check_swiglu)
+class WithAFunction(_Maps):
+    def forward(self, x):
+        hidden = F.silu(F.linear(x, self.gate.weight)) * F.linear(x, self.up.weight)
+        return F.linear(hidden, self.down.weight)
+
+
+@right(check_swiglu)
+class BothMapsAtOnce(_Maps):
+    def forward(self, x):
+        both = F.linear(x, torch.cat([self.gate.weight, self.up.weight]))
+        opened, passed = both.chunk(2, dim=-1)
+        return self.down(F.silu(opened) * passed)
+
+
+@right(check_swiglu)
+class TokenByToken(_Maps):
+    def forward(self, x):
+        rows = [self.down(F.silu(self.gate(row)) * self.up(row)) for row in x.reshape(-1, x.shape[-1])]
+        return torch.stack(rows).reshape(x.shape)
 
 
 def _swiglu(phrase, formula, base=_Maps):
@@ -184,6 +238,28 @@ def by_broadcasting(q, k, v, mask):
     return (scores.masked_fill(~mask, float("-inf")).softmax(-1) @ v[:, :, None]).view(B, H, T, d)
 
 
+@right(check_grouped_heads)
+def group_by_group(q, k, v, mask):
+    n = q.shape[1] // k.shape[1]
+    parts = [attention(heads, k[:, g:g + 1].expand_as(heads), v[:, g:g + 1].expand_as(heads), mask)[0]
+             for g, heads in enumerate(q.split(n, dim=1))]
+    return torch.cat(parts, dim=1)
+
+
+@right(check_grouped_heads)
+def by_indexing(q, k, v, mask):
+    place = torch.arange(q.shape[1]) * k.shape[1] // q.shape[1]
+    return attention(q, k[:, place], v[:, place], mask)[0]
+
+
+@right(check_grouped_heads)
+def by_einsum_over_groups(q, k, v, mask):
+    B, H, T, d = q.shape
+    scores = torch.einsum("bgntd,bgsd->bgnts", q.view(B, k.shape[1], -1, T, d), k) / d ** 0.5
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return torch.einsum("bgnts,bgsd->bgntd", weights, v).reshape(B, H, T, d)
+
+
 def _grouped(phrase, formula):
     """Registers a wrong answer; `each` shares a tensor's heads out rightly."""
     def answer(q, k, v, mask):
@@ -238,6 +314,34 @@ def byte_by_byte(packed, scale, minimum):
         for i, byte in enumerate(packed[row].tolist()):
             out[row, i], out[row, i + 16] = byte % 16, byte // 16
     return out * scale + minimum
+
+
+@right(check_dequantise)
+def by_a_shift_each(packed, scale, minimum):
+    counts = (packed[:, None, :] >> torch.tensor([[0], [4]])) & 15              # (N, 2, 16)
+    return counts.reshape(len(packed), 32) * scale + minimum
+
+
+@right(check_dequantise)
+def by_a_table(packed, scale, minimum):
+    bytes_ = torch.arange(256)
+    table = torch.stack([bytes_ % 16, bytes_ // 16], -1)[packed.long()]         # (N, 16, 2)
+    return table.transpose(1, 2).reshape(len(packed), -1) * scale + minimum
+
+
+@right(check_dequantise)
+def by_numpy(packed, scale, minimum):
+    numbers = packed.numpy()
+    counts = np.concatenate([numbers & 15, numbers >> 4], axis=1).astype("float32")
+    return torch.from_numpy(counts) * scale + minimum
+
+
+@right(check_dequantise)
+def into_its_halves(packed, scale, minimum):
+    out = minimum.expand(len(packed), 32).clone()
+    out[:, :16] += (packed & 0x0F) * scale
+    out[:, 16:] += torch.bitwise_right_shift(packed, 4) * scale
+    return out
 
 
 def _dequantise(phrase, formula):
