@@ -75,7 +75,7 @@ def _target(path: str | os.PathLike) -> Path:
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "it is not an ordinary file")
     if target.exists() and not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, "it is write-protected")
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return target
 
 

@@ -363,7 +363,7 @@ def test_a_folder_that_cannot_be_written_as_any_system_says_it(gpts, path, monke
 
 
 @posix
-def test_a_run_whose_disk_fills_says_so_and_can_be_resumed(tmp_path):
+def test_a_run_whose_disk_fills_says_so_and_ends_with_its_model(tmp_path):
     text, out, whole = tmp_path / "text.txt", tmp_path / "disk" / "m.safetensors", tmp_path / "whole.safetensors"
     text.write_text(TEXT, encoding="utf-8")
     out.parent.mkdir()
@@ -376,9 +376,7 @@ def test_a_run_whose_disk_fills_says_so_and_can_be_resumed(tmp_path):
         left = os.statvfs(out.parent)
         (out.parent / "filler").write_bytes(bytes(left.f_bavail * left.f_frsize))
         full = run(*arguments, "--out", out, "--resume")
-        assert full.status == 2 and "No space left on device; the file that was there is unchanged" in full.output
-        (out.parent / "filler").unlink()
-        resumed = run(*arguments, "--out", out, "--resume")
-        assert resumed.status == 0 and out.read_bytes() == whole.read_bytes()
+        assert full.status == 0 and "the run could not be written down at step 10, and training goes on" in full.output
+        assert out.read_bytes() == whole.read_bytes()                   # the run has made way for the model
     finally:
         subprocess.run(["umount", out.parent], check=True)

@@ -104,9 +104,9 @@ def test_pins_hold_on_every_system(pins):
 
 
 @pytest.mark.parametrize("files, extras", [
-    ("minigpt/*.py", []),
+    ("minigpt/*.py", ["real"]),
     ("minigpt/classroom/**/*.py", ["notebook"]),
-    ("tests/**/*.py", ["notebook", "test", "book"]),
+    ("tests/**/*.py", ["notebook", "real", "test", "book"]),
     ("benchmarks/*.py", ["notebook", "bench"]),
     ("tools/*.py", ["notebook", "book", "test"]),
 ])

@@ -82,7 +82,7 @@ def test_a_wheel_carries_what_ships_and_nothing_else(wheel, repository):
     ours = {f"minigpt/data/{name}" for name in ("README.md", "austen.txt", "shakespeare.txt", "pretrained.safetensors")}
     ours |= {f"minigpt/notebooks/{path.name}" for path in (repository / "notebooks").glob("*.ipynb")}
     ours |= {path.relative_to(repository).as_posix() for path in (repository / "minigpt").rglob("*")
-             if path.is_file() and "__pycache__" not in path.parts}
+             if path.is_file() and path.name != "ruff.toml" and not {"__pycache__", ".ruff_cache"} & set(path.parts)}
     assert contents(wheel).keys() == ours
     for name in ours:
         path = repository / name
