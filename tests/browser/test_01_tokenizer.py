@@ -10,7 +10,7 @@ def test_tokenizer_runs_and_answers(lab):
     question.button("2").click()
     notebook.until(lambda: "lives further out" in question.text(), "a wrong choice is told why it tempts")
     question.button("4").click()
-    notebook.until(lambda: "An emoji takes 4" in question.text(), "the right choice is confirmed")
+    notebook.until(lambda: "🙂 takes 4" in question.text(), "the right choice is confirmed")
 
     hint = notebook.cell("merge-hints")
     assert "step over both" not in hint.text()
