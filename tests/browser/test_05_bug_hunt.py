@@ -29,10 +29,10 @@ def test_bugs_show_themselves_and_questions_answer(lab):
 
     hint = notebook.cell("bug-10-hints")
     assert not hint.output.get_by_text("What must each row").is_visible()
-    hint.output.get_by_text("Hint 1 of 3").click()
+    hint.output.get_by_text("Hint 1 of 4").click()
     notebook.until(lambda: hint.output.get_by_text("What must each row").is_visible(), "the first hint is open")
     assert not hint.output.get_by_text("Position 0 sees only itself").is_visible(), "the second hint waits"
-    hint.output.get_by_text("Hint 2 of 3").click()
+    hint.output.get_by_text("Hint 2 of 4").click()
     notebook.until(lambda: hint.output.get_by_text("Position 0 sees only itself").is_visible(), "the second hint is open")
 
     told = notebook.cell("your-predictions")
