@@ -69,6 +69,7 @@ def gather(source: Path) -> None:
     for name in (*PAGES, *LINKED):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
+    minigpt.GPT.pretrained().save_page(source / "play.html", title="A GPT that has read Jane Austen")
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     (source / "notebooks").mkdir()
     for notebook in notebooks:
@@ -125,6 +126,9 @@ def build(out: Path) -> int:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments and arguments[0].startswith("-"):
+        print(f"The book takes a folder, and was given {arguments[0]}.", file=sys.stderr)
+        return 2
     out = Path(arguments[0]) if arguments else ROOT / "book"
     if out.exists() and not (out / "searchindex.js").exists():
         print(f"{out} exists and is no book: it is left alone. Choose another folder.", file=sys.stderr)
