@@ -29,7 +29,7 @@ def test_a_closed_tab_loses_nothing_of_the_training_that_goes_on(lab, server):
     notebook = lab.open("closed")
     live, talk = notebook.cell("live"), notebook.cell("talk")
     notebook.until(lambda: int(notebook.python("len(live.history.steps)")) > steps + 3, "it trains on")
-    notebook.until(lambda: "Training. Step" in live.text() and live.output.locator("polyline.training").count() == 1,
+    notebook.until(lambda: "Training. On" in live.text() and live.output.locator("polyline.training").count() == 1,
                    "the curve is there again, once")
     assert live.slider("seconds").readout() == "600" and live.output.locator("button:visible").count() == 3
     live.screenshot("closed_tab")
@@ -40,7 +40,7 @@ def test_a_closed_tab_loses_nothing_of_the_training_that_goes_on(lab, server):
     talk.button("Write").click()
     notebook.until(lambda: talk.text() != written, "the half-trained model writes")
     live.button("Go on").click()
-    notebook.until(lambda: "Training. Step" in live.text(), "it goes on")
+    notebook.until(lambda: "Training. On" in live.text(), "it goes on")
     live.button("Stop and keep").click()
     notebook.until(lambda: "Kept after step" in live.text() and live.button("Start").is_enabled(), "it is kept")
     notebook.until(lambda: notebook.python("live.running") == "False", "its thread has ended")

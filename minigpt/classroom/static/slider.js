@@ -59,6 +59,7 @@ function render({ model, el }) {
     box.inputMode = "decimal";
     box.autocomplete = "off";
     box.addEventListener("change", take);
+    box.addEventListener("keydown", (event) => event.key === "Enter" && take());
     box.addEventListener("focus", () => box.select());
   }
   model.on(`change:${trait}`, show);
