@@ -54,7 +54,7 @@ def test_tokenizer_runs_and_answers(lab):
     notebook.until(lambda: "8 bytes, 3 tokens" in tokens.text(), "among substrings the space is a token of its own")
     tokens.screenshot("01_tokenizer_tokens")
 
-    assert "Byte pairs and substrings rise" in notebook.cell("compare-picture").alt_texts()[0]
+    assert "Three curves of bytes per token" in notebook.cell("compare-picture").alt_texts()[0]
     said = notebook.cell("predictions")
     said.run()
     notebook.until(lambda: "emoji" in said.text(), "the table holds the first answers")
