@@ -16,7 +16,7 @@ from minigpt.arguments import SEED, flag, integer, number, shown, takes
 from minigpt.model import GPTModel, evaluating, is_a_model
 
 # The guards of whatever samples.
-READ_AT_ONCE = 512      # tokens of a prompt whose logits stand in memory together
+READ_AT_ONCE = 128      # tokens of a prompt whose logits stand in memory together
 SETTINGS = {"temperature": number(0), "top_k": integer(1, optional=True),
             "top_p": number(0, 1, open_low=True, optional=True)}
 

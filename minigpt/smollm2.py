@@ -78,7 +78,7 @@ class SmolLM2(GPT):
         for start in range(0, ids.shape[1] - 1, READ_AT_ONCE):
             if start % context_length == 0:
                 cache = self.model.new_cache()
-            piece = ids[:, start:start + READ_AT_ONCE + 1]                      # (1, up to 513)
+            piece = ids[:, start:start + READ_AT_ONCE + 1]                      # (1, up to 129)
             logits = self.model(piece[:, :-1], cache)[0].float()                # (T, V)
             total += F.cross_entropy(logits, piece[0, 1:], reduction="sum").item()
         return total / len(text.encode())
@@ -275,10 +275,23 @@ def read_model(file: GGUFFile, dtype: torch.dtype = torch.float32) -> LlamaModel
         if weights[name].shape != wanted.shape:
             raise ValueError(f"{file.path} has {names[0]!r} of shape {tuple(weights[name].shape)}, "
                              f"and its sizes ask for {tuple(wanted.shape)}")
+        if dtype is torch.float32:
+            weights[name] = longer_side_first(weights[name])
     model.load_state_dict(weights, assign=True)
     model.rotation = rotations(config.context_length, config.d_model // config.n_heads,
                                config.rotary_base)
     return model.eval().requires_grad_(False)
+
+
+def longer_side_first(weight: Tensor) -> Tensor:
+    """The same numbers, in memory along the longer side of a matrix.
+
+    A token is one vector, and most of its time goes into reading the matrices. With long lines
+    that takes up to half the time (measured with MKL on an AMD processor).
+    """
+    if weight.dim() == 2 and weight.shape[0] > weight.shape[1]:
+        return weight.T.contiguous().T
+    return weight
 
 
 def names_in_file(name: str) -> list[str]:

@@ -472,7 +472,7 @@ def test_more_extras_are_added_to_those_that_are_there(copy):
     before = copy.stamp.read_bytes()
     try:
         assert copy.run("bench")[0] == 0
-        assert json.loads(copy.stamp.read_text())["extras"] == ["bench", "book", "notebook", "test"]
+        assert json.loads(copy.stamp.read_text())["extras"] == sorted({"bench", *json.loads(before)["extras"]})
         assert "Installing" not in copy.run("lab")[1]
     finally:
         copy.stamp.write_bytes(before)
