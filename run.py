@@ -613,7 +613,7 @@ PARTS = {       # in the order in which they run
                   lambda: ["--nbval", "--nbval-sanitize-with", "tests/notebooks/sanitize.cfg"]
                   + PARALLEL + notebooks()),
     "browser": ("the notebooks in a real browser",
-                lambda: ["tests/browser", "-m", "not slow"]),
+                lambda: ["tests/browser", "-m", "not slow"] + PARALLEL),
 }
 
 
