@@ -69,6 +69,7 @@ class Wall(Application):
     def __init__(self, store: Store, address: str = ""):
         self.store, self.address = store, address
         self.word, self.teacher = store.get("word"), store.get("teacher")
+        exercises.names()                           # read now, and not while somebody waits
         self.recent: dict[str, deque] = defaultdict(lambda: deque(maxlen=RATE))
         self.pages: set[Events] = set()
         self.names = {"localhost", socket.gethostname().lower()}

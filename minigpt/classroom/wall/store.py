@@ -53,6 +53,7 @@ class Store:
     """A lesson's file. Raises sqlite3.Error where it cannot be written, or another wall has it."""
 
     def __init__(self, path: Path):
+        self.path = path
         path.touch(mode=0o600)              # the teacher's word stands in it
         self.db = sqlite3.connect(path, timeout=1, isolation_level=None)
         self.db.execute("PRAGMA locking_mode = EXCLUSIVE")
