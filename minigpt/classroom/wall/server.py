@@ -35,7 +35,8 @@ from tornado.web import Application, HTTPError, RequestHandler, stream_request_b
 from minigpt.arguments import shown
 from minigpt.classroom.questions import Question, bank
 from minigpt.classroom.wall import exercises
-from minigpt.classroom.wall.store import PASSED, Store, asked
+from minigpt.classroom.wall.exercises import Exercise
+from minigpt.classroom.wall.store import BOTH, EXERCISES, PASSED, QUESTIONS, Store, asked
 
 LARGEST = 4096              # bytes of a body
 SWALLOWED = 16_000_000      # bytes of a larger one that are read, so that the sentence arrives
@@ -144,13 +145,13 @@ class Wall(Application):
 
     def picture(self) -> str:
         """All that the wall shows, as JSON."""
-        pinned = self.store.get("pinned")
-        at = self.store.of_the_moment(exercise=False)
-        question = bank().get(pinned or "/".join(at or ()))
-        at = self.store.of_the_moment(exercise=True)
-        exercise = at and asked(*at)
+        pinned = bank().get(self.store.get("pinned"))
+        question = pinned or self.store.of_the_moment(QUESTIONS)
+        exercise = self.store.of_the_moment(EXERCISES)
+        at = pinned or self.store.of_the_moment(BOTH)
         return json.dumps({
             "address": self.address, "members": len(self.store.members), "pinned": bool(pinned),
+            "at": "exercise" if isinstance(at, Exercise) else "question",
             "question": question and self.store.question(question),
             "exercise": exercise and self.store.exercise(exercise)}, ensure_ascii=False)
 

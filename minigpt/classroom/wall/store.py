@@ -42,11 +42,12 @@ CREATE INDEX IF NOT EXISTS by_question ON answers (notebook, question, tries);
 
 # Of what each member has last begun, what most have begun; of several, what was begun last.
 OF_THE_MOMENT = """
-SELECT notebook, question FROM
-    (SELECT notebook, question, max(number) AS last FROM answers
-     WHERE exercise = ? AND tries = 1 GROUP BY member)
+SELECT notebook, question, exercise FROM
+    (SELECT notebook, question, exercise, max(number) AS last FROM answers
+     WHERE exercise BETWEEN ? AND ? AND tries = 1 GROUP BY member)
 GROUP BY notebook, question ORDER BY count(*) DESC, max(last) DESC LIMIT 1
 """
+QUESTIONS, EXERCISES, BOTH = (0, 0), (1, 1), (0, 1)
 
 
 class Store:
@@ -131,10 +132,10 @@ class Store:
         """How many answers there are, of all members to all questions and exercises."""
         return self._rows("SELECT count(*) FROM answers")[0][0]
 
-    def of_the_moment(self, exercise: bool) -> tuple[str, str] | None:
-        """The question, or exercise, that the class is at: its notebook and its key."""
-        rows = self._rows(OF_THE_MOMENT, exercise)
-        return rows[0] if rows else None
+    def of_the_moment(self, kinds: tuple[int, int]) -> Question | Exercise | None:
+        """What the class is at, of questions, of exercises, or of both."""
+        rows = self._rows(OF_THE_MOMENT, *kinds)
+        return asked(*rows[0][:2]) if rows else None
 
     def question(self, question: Question) -> dict:
         """What the wall shows of a question; its histogram only where it has been revealed."""
@@ -154,7 +155,7 @@ class Store:
                 "SELECT answer, count(*) FROM answers WHERE notebook = ? AND question = ? AND"
                 " tries = 1 GROUP BY answer", question.notebook, question.key):
             verdict = _verdict(question, answer)
-            verdicts.setdefault(verdict.label, verdict)
+            verdicts.setdefault(verdict.label, verdict._replace(why=""))    # "Too large." alone
             counts[verdict.label] = counts.get(verdict.label, 0) + count
         if question.answers is None:
             counts, verdicts = _few(counts, verdicts)

@@ -7,6 +7,7 @@ const element = id => document.getElementById(id);
 const here = location.pathname.replace(/\/$/, "");
 const questions = JSON.parse(element("questions").textContent);
 const FOLLOW = "";
+const MOST = 8; // mistakes that are shown one by one
 let now = null; // what the server has said last
 let word = ""; // the teacher's
 
@@ -29,7 +30,8 @@ function show(picture) {
   const before = now;
   now = picture;
   element("members").textContent = now.members;
-  element("join").textContent = `join("${now.address}")`;
+  for (const code of document.querySelectorAll("code.join"))
+    code.textContent = `join("${now.address}")`;
   showQuestion(now.question);
   showExercise(now.exercise);
   arrange();
@@ -48,19 +50,20 @@ function showQuestion(question) {
   const most = Math.max(1, ...question.bars.map(bar => bar.count));
   const rows = question.revealed
     ? question.bars.map(bar => bars(bar, most))
-    : question.options.map(option => make("li", "", make("bdi", "answer", ...prose(option))));
+    : question.options.map(option => make("li", "", make("p", "answer", make("bdi", "", ...prose(option)))));
   element("answers").replaceChildren(...rows);
 }
 
 function bars({answer, count, right, why}, most) {
   const bar = make("div", "bar");
   bar.style.width = `${(100 * count) / most}%`;
-  const mark = right ? "✓ " : why ? "✗ " : "";
+  const mark = right ? "✓ " : "✗ ";
   return make(
     "li",
     right ? "right" : "",
-    make("p", "line", make("span", "answer", mark, make("bdi", "", ...prose(answer))), make("b", "", String(count))),
-    bar,
+    make("p", "answer", mark, make("bdi", "", ...prose(answer))),
+    make("div", "track", bar),
+    make("b", "", String(count)),
     make("p", "why", ...prose(why)),
   );
 }
@@ -72,19 +75,41 @@ function showExercise(exercise) {
     make("b", "", String(exercise.passed)),
     ` of ${exercise.tried} have passed`,
   );
-  element("mistakes-heading").hidden = !exercise.mistakes.length;
+  const shown = exercise.mistakes.slice(0, MOST);
+  const more = exercise.mistakes.slice(MOST).reduce((sum, {times}) => sum + times, 0);
+  if (more) shown.push({mistake: "others", times: more});
+  element("mistakes-heading").hidden = !shown.length;
   element("mistakes").replaceChildren(
-    ...exercise.mistakes.map(({mistake, times}) =>
+    ...shown.map(({mistake, times}) =>
       make("li", "", make("b", "", `${times} ×`), make("span", "", ...prose(mistake))),
     ),
   );
 }
 
-/* Both parts, or the one that the teacher has chosen. */
+/* Large is what the class is at, or what the teacher has chosen; of the other part a line. */
 function arrange() {
-  const view = element("view").value;
-  element("question").hidden = view === "exercise" && !!now.exercise;
-  element("exercise").hidden = !now.exercise || view === "question";
+  const {question, exercise} = now;
+  const view = element("view").value || now.at;
+  element("empty").hidden = !!(question || exercise);
+  element("question").hidden = !question || (view === "exercise" && !!exercise);
+  element("exercise").hidden = !exercise || (view === "question" && !!question);
+  const other = element("question").hidden ? question && ["Question", question.name, "answered"]
+    : element("exercise").hidden && exercise && ["Exercise", exercise.title, "passed"];
+  element("other").hidden = !other;
+  if (other) {
+    const [kind, name, done] = other;
+    element("other").textContent = `${kind} ${name}: ${element(done).textContent}`;
+  }
+  fit();
+}
+
+/* As large as fits on one screen, within limits. */
+function fit() {
+  const wall = element("wall");
+  for (const size of [1.3, 1.15, 1, 0.92, 0.85, 0.78, 0.7]) {
+    wall.style.fontSize = `${size}rem`;
+    if (document.documentElement.scrollHeight <= window.innerHeight) break;
+  }
 }
 
 /* For a screen reader: a new question, and what a reveal has shown; not every single answer. */
@@ -100,7 +125,6 @@ function announce(before) {
 
 function showControls() {
   const {question, pinned} = now;
-  element("reveal").disabled = !question;
   element("reveal").textContent = question?.revealed ? "Hide" : "Reveal";
   element("pinned").value = pinned ? question.name : FOLLOW;
   element("next").disabled = !nextName();
@@ -153,7 +177,10 @@ async function enter(given) {
   element("connection").textContent = "";
   element("entry").hidden = true;
   element("controls").hidden = false;
-  if (now) showControls();
+  if (now) {
+    showControls();
+    fit();
+  }
   element("reveal").focus();
 }
 
@@ -163,13 +190,14 @@ function startControls() {
   element("pinned").addEventListener("change", ({target}) =>
     target.value === FOLLOW ? act("follow") : act("pin", target.value),
   );
-  element("reveal").addEventListener("click", () =>
-    act(now.question.revealed ? "hide" : "reveal", now.question.name),
-  );
+  element("reveal").addEventListener("click", () => {
+    if (now?.question) act(now.question.revealed ? "hide" : "reveal", now.question.name);
+  });
   element("next").addEventListener("click", () => act("pin", nextName()));
   element("reveal-all").addEventListener("click", () => act("reveal all"));
   element("export").addEventListener("click", () => download().catch(sayError));
-  element("view").addEventListener("change", arrange);
+  element("view").addEventListener("change", () => now && arrange());
+  addEventListener("resize", () => now && fit());
   element("controls").addEventListener("submit", event => event.preventDefault());
   element("entry").addEventListener("submit", event => {
     event.preventDefault();
