@@ -707,6 +707,7 @@ def projector_settings():
          "(wall --lan: for all computers of the room; --port N; --new: a new lesson)")
 def wall(arguments):
     set_up(LAB)
+    say("Starting the wall (some seconds) ...")
     return run([PYTHON, "-m", "minigpt.classroom.wall"] + arguments)
 
 

@@ -22,11 +22,11 @@ import logging
 import re
 import socket
 import sqlite3
-import time
 from collections import defaultdict, deque
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
+from time import monotonic
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
@@ -98,7 +98,7 @@ class Wall(Application):
         self.store.admit(member)
 
     def pace(self, member: str) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if len(self.recent) > 2 * MEMBERS:          # somebody invents names
             for name in [name for name, times in self.recent.items() if now - times[-1] > 1]:
                 del self.recent[name]
