@@ -386,8 +386,8 @@ def hostile_bodies(count, seed):
     """Random bytes, random JSON, and answers in which something is wrong, each of at most 4 KB."""
     dice = random.Random(seed)
     nasty = ["", "\0", "\ud800", "<img src=x onerror=alert(1)>", "' OR 1=1 --", "${}", "\u202e", "9" * 300, "1e999", "-0",
-             "../..", "=1+1", "𝟠", "ln 0", "1" + ",000" * 12, "(" * 50, "**" * 20, "9**9**9", "8 ", " 8", "8", None, 8, 1e308, True, [],
-             {}, ["8"] * 50]
+             "../..", "=1+1", "𝟠", "ln 0", "1" + ",000" * 12, "(" * 50, "**" * 20, "9**9**9", "8 ", " 8", "8", None, 8, 1e308,
+             True, [], {}, ["8"] * 50]
     good = crowd.answer(ANN)
     for _ in range(count):
         kind = dice.randrange(4)
@@ -481,8 +481,8 @@ def lesson(tmp_path_factory):
 def test_no_answer_of_two_hundred_is_lost_or_doubled_over_a_kill_in_the_middle(lesson):
     """And before it: 200 at once take no longer than a few times what tornado alone takes for them, on this machine now."""
     with crowd.Started(lesson, "--port", "0") as wall, crowd.Started(lesson, program=("-c", crowd.BARE)) as bare:
-        crowd.slowest(wall)                                                     # warm
-        ratios = sorted(crowd.slowest(wall) / crowd.slowest(bare) for _ in range(4))
+        crowd.slowest(wall)                                 # warm; four times 200 members leave room for 200 more
+        ratios = sorted(crowd.slowest(wall) / crowd.slowest(bare) for _ in range(3))
         assert ratios[0] < 4, ratios
         bodies = [crowd.answer(secrets.token_hex(8), question="score", answer="3") for _ in range(crowd.MEMBERS)]
         heard = threading.Semaphore(0)
@@ -527,8 +527,10 @@ def test_the_table_has_the_columns_of_export_predictions(wall, tmp_path, monkeyp
     wall.do("reveal", SCALE)
     first, second = wall.table()
     assert list(first) == header
-    assert list(first.values()) == [ANN, "02_attention", "scale", bank()[SCALE].text, "64", "False", "1", "2026-11-30T09:00:00+00:00"]
-    assert (second["question"], second["text"], second["answer"]) == ("check_average", "average of the past", "Your rows are sums")
+    assert list(first.values()) == [ANN, "02_attention", "scale", bank()[SCALE].text, "64", "False", "1",
+                                    "2026-11-30T09:00:00+00:00"]
+    assert [second[name] for name in ("question", "text", "answer")] == ["check_average", "average of the past",
+                                                                         "Your rows are sums"]
 
 
 # ---- the names of mistakes -----------------------------------------------------------------------------------------------
@@ -607,8 +609,8 @@ def until(condition, seconds=60):
 def test_what_is_answered_and_checked_arrives_and_join_says_what_is_sent(wall, kernel, capsys):
     member.join(wall.address)
     said = capsys.readouterr().out
-    for word in ("notebook", "question", "answer", "mistake", "time", "random name", member._name, "No name", "no code", "leave()",
-                 member.CONNECTED):
+    for word in ("notebook", "question", "answer", "mistake", "time", "random name", member._name, "No name", "no code",
+                 "leave()", member.CONNECTED):
         assert word in said
     predict(SCALE).answer("64")
     with pytest.raises(Mistake):
@@ -617,7 +619,8 @@ def test_what_is_answered_and_checked_arrives_and_join_says_what_is_sent(wall, k
     wall.do("reveal all")
     rows = wall.table()
     assert [(row["name"], row["notebook"], row["question"], row["answer"]) for row in rows] == [
-        (member._name, "02_attention", "scale", "64"), (member._name, "02_attention", "check_causal_mask", "Your mask hides nothing")]
+        (member._name, "02_attention", "scale", "64"),
+        (member._name, "02_attention", "check_causal_mask", "Your mask hides nothing")]
     assert wall.picture()["members"] == 1
 
 
@@ -677,7 +680,7 @@ def test_an_address_that_is_none_is_answered_with_a_sentence(kernel, address):
 def test_an_address_of_another_kind_or_with_other_words_is_answered_with_a_sentence(wall, kernel):
     with pytest.raises(TypeError, match="address must be a str, not 8800"):
         member.join(8800)
-    with pytest.raises(ValueError, match=rf"address must end with the words .*; at 127.0.0.1:{wall.port} there is no wall 'kestrel'"):
+    with pytest.raises(ValueError, match=rf"address must end with .*; at 127.0.0.1:{wall.port} there is no wall 'kestrel'"):
         member.join(f"http://127.0.0.1:{wall.port}/kestrel")
     assert prediction.listeners == [] and member._joined is None
 
@@ -880,13 +883,14 @@ def test_it_says_what_to_do_and_who_may_come(tmp_path):
     store = command.open_lesson(tmp_path / "wall", new=False)
     wall = server.Wall(store, f"http://192.168.1.20:8800/{store.get('word')}")
     alone, for_all = (command.what_to_do(wall, "http://127.0.0.1:8800", lan) for lan in (False, True))
-    assert f'join("http://192.168.1.20:8800/{wall.word}")' in alone and f"http://127.0.0.1:8800/{wall.word}#{wall.teacher}" in alone
+    assert f'join("http://192.168.1.20:8800/{wall.word}")' in alone
+    assert f"http://127.0.0.1:8800/{wall.word}#{wall.teacher}" in alone
     assert "this computer only" in alone and "this computer only" not in for_all
     store.close()
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["--port", "70000"], "--port must be a whole number"), (["--port", "x"], "invalid"),
-                                                 (["--wan"], "unrecognized")])
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--port", "70000"], "--port must be a whole number"), (["--port", "x"], "invalid"), (["--wan"], "unrecognized")])
 def test_a_slip_in_the_options_is_told_in_a_sentence(arguments, said, capsys):
     with pytest.raises(SystemExit):
         command.main(arguments)

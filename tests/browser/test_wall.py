@@ -44,7 +44,8 @@ def others(tmp_path, wall):
     """Three kernels that join and answer."""
     def lesson(answer):
         cells = [new_code_cell(JOIN.format(address=wall.address)), new_code_cell(BESIDE.format(question=QUESTION, answer=answer))]
-        NotebookClient(new_notebook(cells=cells), kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+        NotebookClient(new_notebook(cells=cells), kernel_name="python3",
+                       resources={"metadata": {"path": str(tmp_path)}}).execute()
 
     os.environ["PYTHONPATH"] = os.pathsep.join([str(crowd.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
@@ -56,7 +57,7 @@ def others(tmp_path, wall):
 
 
 class Screen:
-    """The wall's page at the size of a projector; whatever it says to the console, or asks of others, is a complaint."""
+    """The wall's page at the size of a projector; what it says to the console, or asks of others, is a complaint."""
 
     def __init__(self, browser, wall, word=""):
         self.context = browser.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)

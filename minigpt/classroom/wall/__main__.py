@@ -72,26 +72,29 @@ async def serve(store: Store, port: int, lan: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run.py wall", description="The class's answers on one page.")
+    parser = argparse.ArgumentParser(prog="run.py wall",
+                                     description="The class's answers on one page.")
     parser.add_argument("--lan", action="store_true",
                         help="for all computers in this network; without it, for this one alone")
     parser.add_argument("--port", type=int, default=PORT, help=f"of the address ({PORT})")
     parser.add_argument("--new", action="store_true", help="begin a new lesson, with new words")
     given = parser.parse_args(arguments)
     if not 0 <= given.port <= 65_535:
-        parser.error(f"--port must be a whole number from 0 (any that is free) to 65535, not {given.port}")
+        parser.error("--port must be a whole number from 0 (any that is free) to 65535, not "
+                     f"{given.port}")
     try:
         store = open_lesson(FOLDER, given.new)
     except (OSError, sqlite3.Error) as error:
-        print(f"The lesson in {FOLDER} can't be opened ({error}). Is another wall running? Can the folder be "
-              "written to?", file=sys.stderr)
+        print(f"The lesson in {FOLDER} can't be opened ({error}). Is another wall running? Can the "
+              "folder be written to?", file=sys.stderr)
         return 1
     try:
         asyncio.run(serve(store, given.port, given.lan))
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        print(f"The port {given.port} can't be had ({error.strerror}): choose another with --port.", file=sys.stderr)
+        print(f"The port {given.port} can't be had ({error.strerror}): choose another with "
+              "--port.", file=sys.stderr)
         return 1
     finally:
         store.close()

@@ -2,7 +2,8 @@
 
 It goes out from a thread of its own, one answer after the other, and what can't be sent is tried
 again later. So no cell waits for the wall, whatever the wall does. Of what comes back only the
-first line is read. This is the one file of the package that reaches a network, and only `join` does.
+first line is read. Of all that a notebook imports this file alone reaches a network, and only once
+`join` is called.
 """
 
 import contextlib

@@ -200,7 +200,8 @@ class Handler(RequestHandler):
     def log_exception(self, kind, error, trace) -> None:
         """What we did not foresee, without the address that tornado would write beside it."""
         if not isinstance(error, (HTTPError, StreamClosedError)):
-            logging.getLogger("minigpt.wall").error("The wall failed", exc_info=(kind, error, trace))
+            logging.getLogger("minigpt.wall").error("The wall failed",
+                                                    exc_info=(kind, error, trace))
 
 
 class Nothing(Handler):
