@@ -703,6 +703,14 @@ def projector_settings():
     return folder
 
 
+@command("the wall: the class's answers on one page, on this laptop",
+         "(wall --lan: for all computers of the room; --port N; --new: a new lesson)")
+def wall(arguments):
+    set_up(LAB)
+    say("Starting the wall (some seconds) ...")
+    return run([PYTHON, "-m", "minigpt.classroom.wall"] + arguments)
+
+
 @command("play.html: the model that ships, as one web page")
 def page(arguments):
     set_up(LAB)

@@ -10,7 +10,7 @@ from pathlib import Path
 import minigpt  # noqa: F401
 import torch
 
-NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "page", "reach",
+NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "page", "wall", "reach",
          "real")
 RESULTS = Path(__file__).with_name("results.json")
 

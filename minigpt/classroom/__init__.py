@@ -11,6 +11,7 @@ from minigpt.classroom.controls import (checkbox, chooser, log_slider, option_sl
                                         text_box)
 from minigpt.classroom.plots import Picture, bars, heat_map, lines, new_figure, token_label
 from minigpt.classroom.prediction import export_predictions, hints, predict, predictions
+from minigpt.classroom.wall.member import join, leave
 from minigpt.classroom.widgets import Explorer, Page, show_source
 
 # Each notebook's own widgets:

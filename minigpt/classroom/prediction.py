@@ -11,7 +11,6 @@ import csv
 import html
 import io
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -23,12 +22,11 @@ from minigpt import files
 from minigpt.classroom import questions
 from minigpt.classroom.controls import Announcer, TextBox
 from minigpt.classroom.numerals import readings
-from minigpt.classroom.questions import Question, plain
+from minigpt.classroom.questions import Question
 from minigpt.classroom.widgets import Card, Page, guarded, prose, styled, typed
 
 FOLDER = Path.cwd() / "answers"         # a kernel starts in its notebook's folder
 COLUMNS = ("notebook", "question", "text", "answer", "right", "tries", "time")
-CLOSE = 0.015          # how far, relatively, a number may be from a tempting one and be it, rounded
 
 listeners: list[
     Callable[[dict], None]
@@ -195,7 +193,8 @@ class Prediction(Card):
 
     def judge(self, text: str) -> tuple[bool, str]:
         """(whether it is right, why)."""
-        raise NotImplementedError
+        _, right, why = self.question.judge(text)
+        return right, why
 
     def answer(self, text: str) -> None:
         right, why = self.judge(text)
@@ -251,10 +250,6 @@ class Choice(Prediction):
             option
         ].description = f"{'✓' if self.question.answers[option] is True else '✗'} {option}"
 
-    def judge(self, text: str) -> tuple[bool, str]:
-        reason = self.question.answers[text]
-        return (True, self.question.why) if reason is True else (False, reason)
-
 
 class Number(Prediction):
     """A question that wants a number. `box` takes it, with Enter or with `button`."""
@@ -276,24 +271,6 @@ class Number(Prediction):
             self.announcer.words = str(error)
         else:
             self.answer(text.strip())
-
-    def judge(self, text: str) -> tuple[bool, str]:
-        """Right if one reading of it is; else what is said to a number like that.
-
-        It may be a tempting one; else it is told which way it is off.
-        """
-        values, wanted = readings(text), self.question.number
-        if any(
-            abs(value - wanted) <= self.question.tolerance + 1e-9 * abs(wanted) for value in values
-        ):
-            return True, self.question.why
-        for tempting, reason in self.question.tempting.items():
-            if any(math.isclose(value, tempting, rel_tol=CLOSE) for value in values):
-                return False, reason
-        way = "Too large." if values[0] > wanted else "Too small."
-        return False, way if len(
-            values
-        ) == 1 else f"{way} (It was read as {' or '.join(map(plain, values))}.)"
 
 
 def predict(key: str, question: str | None = None, answers: Mapping | None = None, *, why: str = "",

@@ -21,13 +21,26 @@ in the cell itself, in its first line where it is folded, and in every export. A
 """
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
+
+from minigpt.classroom.numerals import readings
 
 FOLDER = Path(__file__).with_name("questions")
+CLOSE = 0.015          # how far, relatively, a number may be from a tempting one and be it, rounded
+
+
+class Verdict(NamedTuple):
+    """What an answer comes to: `label` is the same for all who answered the same."""
+
+    label: str
+    right: bool
+    why: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,33 @@ class Question:
         if self.answers is None:
             return {plain(number): reason for number, reason in self.tempting.items()}
         return {option: reason for option, reason in self.answers.items() if reason is not True}
+
+    def judge(self, text: str) -> Verdict:
+        """Raises ValueError with a sentence where `text` is no option, or no number."""
+        if self.answers is None:
+            return self._judge_number(text)
+        if text not in self.answers:
+            raise ValueError(f"an answer to {self.name} is one of "
+                             f"{', '.join(map(repr, self.answers))}, not {text!r}")
+        reason = self.answers[text]
+        return Verdict(text, True, self.why) if reason is True else Verdict(text, False, reason)
+
+    def _judge_number(self, text: str) -> Verdict:
+        """Right if one reading of it is; else what is said to a number like that.
+
+        It may be a tempting one; else it is told which way it is off.
+        """
+        values = readings(text)
+        if any(abs(value - self.number) <= self.tolerance + 1e-9 * abs(self.number)
+               for value in values):
+            return Verdict(self.solution, True, self.why)
+        for tempting, reason in self.tempting.items():
+            if any(math.isclose(value, tempting, rel_tol=CLOSE) for value in values):
+                return Verdict(plain(tempting), False, reason)
+        way = "Too large." if values[0] > self.number else "Too small."
+        if len(values) > 1:
+            way += f" (It was read as {' or '.join(map(plain, values))}.)"
+        return Verdict(plain(values[0]), False, way)
 
 
 def plain(number: float) -> str:
