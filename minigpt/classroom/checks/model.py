@@ -154,7 +154,7 @@ def check_feed_forward(student: Student) -> None:
         B, T = one_of((2, 5), (1, 1), (3, 3))
         x = laid_out(torch.randn(B, T, d_model) * 2).requires_grad_()
         for mode in (False, True):
-            made = student.ask(module.train(mode), x=x)
+            made = student.ask_module(module.train(mode), x)
             if isinstance(made, Tensor) and made.shape == (*x.shape[:-1], d_ff) != x.shape:
                 raise Mistake(f"Your result is still d_ff = {d_ff} wide: the second Linear leads "
                               f"back to d_model = {d_model}.")
@@ -325,7 +325,7 @@ def in_step(student: Student, module: nn.Module, weights: dict[str, Tensor], x: 
     It is asked in eval mode, and in training mode where there is no dropout.
     """
     for mode in (False, True) if config.dropout == 0 else (False,):
-        made = student.ask(module.train(mode), x=x)
+        made = student.ask_module(module.train(mode), x)
         answer = tensor(made, what, tuple(right.shape),
                         "(B, T, vocab_size)" if what == "Your logits" else "(B, T, C)")
         with torch.no_grad():
