@@ -26,14 +26,14 @@ def sizes(trial: int, count: int, high: int = 6) -> list[int]:
     return [random.randint(1, high) for _ in range(count)]
 
 
-def laid_out(x: Tensor) -> Tensor:
+def laid_out(x: Tensor, kind: str | None = None) -> Tensor:
     """The same numbers in another place in memory: transposed, or with gaps.
 
     A slice of something larger has such gaps.
     """
     if x.dim() == 0:
         return x
-    kind = one_of("as it is", "transposed", "with gaps")
+    kind = kind or one_of("as it is", "transposed", "with gaps")
     if kind == "transposed":
         return x.transpose(0, -1).contiguous().transpose(0, -1)
     if kind == "with gaps":

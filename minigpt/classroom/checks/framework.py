@@ -118,7 +118,7 @@ class Student:
         self.repeatable = repeatable
         self.seeds = guards.SeedWatch(seed)
         self.answers = guards.Answers()
-        self.weights: dict[int, Tensor] = {}                    # of every module that it has made
+        self.weights: list[Tensor] | None = None                # of another module that it has made
         self.given: dict = {}                                   # what the last call was handed
         self.last: Asked | None = None                          # the last call that came back
 
@@ -134,7 +134,8 @@ class Student:
         """The same for another function of the student's, such as a module of the class."""
         self.given = {key: guards.handed_over(value) for key, value in inputs.items()}
         tensors = [value for value in self.given.values() if isinstance(value, Tensor)]
-        if tensors and self._may_ask_twice(function, inputs) and random.random() < 0.3:
+        first = self.last is None
+        if tensors and self._may_ask_twice(function, inputs) and (first or random.random() < 0.3):
             with guards.other_numbers(tensors):
                 self._call(function, hint, changes)
         before = {key: value if value is self.given[key] else copy.deepcopy(value)
@@ -181,11 +182,16 @@ class Student:
             raise Mistake(f"{self.name} makes a {type(module).__name__}, which has no parameters "
                           f"to train: start it with `class {self.name}(nn.Module):` and "
                           "`super().__init__()`.")
-        weights = {id(weight): weight for weight in module.parameters()}
-        if weights.keys() & self.weights:
-            raise Mistake(f"Two {self.name} share their weights: training one would change the "
-                          "other. Make every part anew in __init__, as an attribute of self.")
-        self.weights |= weights
+        if self.weights is None:
+            self.weights = list(self._call(self.answer, hint, ()).parameters())
+            places = {id(weight) for weight in self.weights}
+            if any(id(weight) in places for weight in module.parameters()):
+                raise Mistake(f"Two {self.name} share their weights: training one would change the "
+                              "other. Make every part anew in __init__, as an attribute of self.")
+        for name, weight in module.named_parameters():
+            if not weight.requires_grad:
+                raise Mistake(f"{name} of {self.name} can't learn: its requires_grad is off. Leave "
+                              "it as nn.Parameter makes it, on.")
         shake(module)
         return module.eval()
 

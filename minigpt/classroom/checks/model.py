@@ -152,7 +152,8 @@ def check_feed_forward(student: Student) -> None:
         look_at_linears(student.name, module, d_model, d_ff)
         weights = shared_weights(student.name, module, FeedForward(d_model, d_ff))
         B, T = one_of((2, 5), (1, 1), (3, 3)) if trial else (1, 300)
-        x = laid_out(torch.randn(B, T, d_model) * one_of(2, 2, 40)).requires_grad_()
+        B, T, kind = (2, 5, "transposed") if trial == 1 else (B, T, None)
+        x = laid_out(torch.randn(B, T, d_model) * one_of(2, 2, 40), kind).requires_grad_()
         for mode in (False, True):
             made = student.ask_module(module.train(mode), x)
             if isinstance(made, Tensor) and made.shape == (*x.shape[:-1], d_ff) != x.shape:
@@ -160,7 +161,8 @@ def check_feed_forward(student: Student) -> None:
                               f"back to d_model = {d_model}.")
             answer = tensor(made, "Your result", tuple(x.shape), "(B, T, d_model)")
             exact, by_tanh = (right_feed_forward(weights, x, how) for how in ("none", "tanh"))
-            right = exact if same(answer, exact) else by_tanh   # GPT-2's approximation is as good
+            right = min((exact, by_tanh),                       # GPT-2's approximation is as good
+                        key=lambda one: float((answer - one).detach().abs().amax()))
             if not same(answer, right):
                 steady(student, module, x, answer)
                 raise feed_forward_mistake(answer, exact, x, weights)
@@ -314,7 +316,9 @@ def check_block(student: Student) -> None:
         shape = one_of((2, 5), (1, 1), (3, 3), (1, 8)) if trial else (2, 5)
         shape = (1, 70) if trial == 7 else shape
         size = 0.005 if trial in (2, 4) else one_of(1, 1, 30)    # so small that a norm's eps shows
-        x = laid_out(torch.randn(*shape, config.d_model) * size).requires_grad_(trial % 2 == 1)
+        kind = "transposed" if trial == 0 else None
+        x = laid_out(torch.randn(*shape, config.d_model) * size, kind)
+        x.requires_grad_(trial % 2 == 1)
         in_step(student, block, weights, x, right_block(weights, x, config.n_heads), "Your result",
                 config, look_at_block)
     check_without_feed_forward(student)
@@ -539,8 +543,9 @@ def check_gpt(student: Student) -> None:
         look_at_sizes(model, config)
         weights = shared_weights(student.name, model, GPTModel(config))
         shapes = [(1, 1), (3, 3), (1, config.context_length)] if n_layers % 2 else []
-        for B, T in ((2, config.context_length - random.randint(0, 3)), *shapes):
-            ids = laid_out(torch.randint(config.vocab_size, (B, T)))
+        for B, T in ((1 if context == 300 else 2, context - random.randint(0, 3)), *shapes):
+            ids = torch.randint(config.vocab_size, (B, T))
+            ids = laid_out(ids, "transposed" if B > 1 else None)
             in_step(student, model, weights, ids, right_model(weights, ids, config), "Your logits",
                     config, look_at_model)
 

@@ -342,9 +342,9 @@ class Parrot(nn.Module):
         """The same, so nearly undecided that rounding, or a draw, often takes the second best."""
         with torch.no_grad():
             self.tables[0] = 0.0
-            best, second = self.tables[1].topk(2).indices.T
-            rows = torch.arange(len(best))
-            self.tables[1, rows, second] = self.tables[1, rows, best] - 3e-4
+            best = self.tables[1].argmax(-1)
+            rows = (best > 0).nonzero()[:, 0]
+            self.tables[1, rows, best[rows] - 1] = self.tables[1, rows, best[rows]] - 3e-4
         return self
 
     def logits(self, ids: Tensor) -> Tensor:
