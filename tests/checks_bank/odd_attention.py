@@ -162,7 +162,7 @@ def mask_of_infinities(T):
     return torch.full((T, T), float("-inf")).triu(1) == 0
 
 
-BUFFER = torch.ones(512, 512, dtype=torch.bool).tril()
+BUFFER = torch.ones(256, 256, dtype=torch.bool).tril()
 
 
 def mask_from_a_buffer(T):

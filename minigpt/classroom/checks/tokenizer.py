@@ -466,7 +466,7 @@ def check_decode(student: Student) -> None:
     U+FFFD stands for invalid UTF-8.
     """
     for text in [*TEXTS, "", "a", random.choice("éüøλЖ") + random.choice("🙂🐍🚀") + " end"]:
-        vocab = shuffled_vocab(80_000 if text == TEXTS[0] else 0, text.encode()[:1])
+        vocab = shuffled_vocab(80_000 if text == TEXTS[3] else 0, text.encode()[:1])
         ask_for_text(student, "The bytes of one character may be spread over several tokens.",
                      vocab, text.encode())
     vocab = tuple(BYTES) + (b"the", b" a", b"\xc3", "ß".encode())  # where a byte's id is the byte
