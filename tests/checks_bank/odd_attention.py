@@ -49,12 +49,12 @@ def average_column_by_column(x):
 
 def average_in_place(x):
     for i in range(len(x) - 1, -1, -1):
-        x[i] = x[:i + 1].mean(0)
+        x[i] = x[: i + 1].mean(0)
     return x
 
 
 def average_of_all_numbers(x):
-    return torch.stack([x[:i + 1].mean().expand(x.shape[1]) for i in range(len(x))])
+    return torch.stack([x[: i + 1].mean().expand(x.shape[1]) for i in range(len(x))])
 
 
 def average_squeezed(x):
@@ -62,11 +62,11 @@ def average_squeezed(x):
 
 
 def average_of_a_window(x):
-    return torch.stack([x[max(0, i - 15):i + 1].mean(0) for i in range(len(x))])
+    return torch.stack([x[max(0, i - 15) : i + 1].mean(0) for i in range(len(x))])
 
 
 def average_of_at_most_256(x):
-    weights = torch.ones(256, 256).tril()[:len(x), :len(x)]
+    weights = torch.ones(256, 256).tril()[: len(x), : len(x)]
     return weights / weights.sum(1, keepdim=True) @ x
 
 
@@ -75,7 +75,7 @@ def average_of_small_counts(x):
 
 
 def average_of_whole_numbers(x):
-    return (x.cumsum(0) // torch.arange(1, len(x) + 1)[:, None])
+    return x.cumsum(0) // torch.arange(1, len(x) + 1)[:, None]
 
 
 def average_seen_flat(x):
@@ -102,6 +102,7 @@ def _average_remembered():
         if known[-1].shape != x.shape:
             known.append(bank.average_by_slices(x))
         return known[-1].clone()
+
     return my_average
 
 
@@ -113,11 +114,22 @@ def average_by_softmax_of_ones(x):
     return torch.ones(len(x), len(x)).tril().softmax(-1) @ x
 
 
-for phrase, answer in (("", average_in_place), ("", average_of_all_numbers), ("", average_squeezed), ("", average_of_a_window),
-                       ("", average_of_at_most_256), ("", average_of_small_counts), ("", average_of_whole_numbers),
-                       ("", average_seen_flat), ("", average_of_the_last_two), ("", average_weights_by_columns),
-                       ("", average_with_noise), ("", _average_remembered()), ("", average_rounded),
-                       ("", average_by_softmax_of_ones)):
+for phrase, answer in (
+    ("", average_in_place),
+    ("", average_of_all_numbers),
+    ("", average_squeezed),
+    ("", average_of_a_window),
+    ("", average_of_at_most_256),
+    ("", average_of_small_counts),
+    ("", average_of_whole_numbers),
+    ("", average_seen_flat),
+    ("", average_of_the_last_two),
+    ("", average_weights_by_columns),
+    ("", average_with_noise),
+    ("", _average_remembered()),
+    ("", average_rounded),
+    ("", average_by_softmax_of_ones),
+):
     wrong(check_average, phrase)(answer)
 
 # ---------------------------------------------------------------------------------------------------------- causal mask
@@ -186,7 +198,7 @@ def mask_rounded_halves(T):
 
 def mask_for_even_sizes(T):
     mask = torch.ones(T, T, dtype=torch.bool).tril()
-    mask[:T // 2, T // 2:] = T % 2 == 1
+    mask[: T // 2, T // 2 :] = T % 2 == 1
     return mask
 
 
@@ -214,6 +226,7 @@ def _mask_known():
             known["mask"] = torch.ones(T, T, dtype=torch.bool).tril()
         size = len(known["mask"])
         return known["mask"].clone() if T <= size else torch.ones(T, T, dtype=torch.bool).tril()
+
     return my_causal_mask
 
 
@@ -222,6 +235,7 @@ def _mask_by_size():
 
     def my_causal_mask(T):
         return known.setdefault(T, torch.ones(T, T, dtype=torch.bool).tril())
+
     return my_causal_mask
 
 
@@ -245,10 +259,23 @@ def mask_flat(T):
     return torch.ones(T, T, dtype=torch.bool).tril().flatten()
 
 
-for phrase, answer in (("", mask_from_a_buffer), ("", mask_of_eight_bits), ("", mask_of_a_window), ("", mask_rounded_halves),
-                       ("", mask_for_even_sizes), ("", mask_first_sees_all), ("", mask_all_see_the_first_and_last),
-                       ("", mask_single_is_a_number), ("", _mask_known()), ("", _mask_by_size()), ("", mask_as_an_array),
-                       ("", mask_of_bytes), ("", mask_of_random_numbers), ("", mask_anti), ("", mask_flat)):
+for phrase, answer in (
+    ("", mask_from_a_buffer),
+    ("", mask_of_eight_bits),
+    ("", mask_of_a_window),
+    ("", mask_rounded_halves),
+    ("", mask_for_even_sizes),
+    ("", mask_first_sees_all),
+    ("", mask_all_see_the_first_and_last),
+    ("", mask_single_is_a_number),
+    ("", _mask_known()),
+    ("", _mask_by_size()),
+    ("", mask_as_an_array),
+    ("", mask_of_bytes),
+    ("", mask_of_random_numbers),
+    ("", mask_anti),
+    ("", mask_flat),
+):
     wrong(check_causal_mask, phrase)(answer)
 
 # ---------------------------------------------------------------------------------------------------------- split heads
@@ -265,7 +292,7 @@ def split_by_filling(x: torch.Tensor, n_heads: int) -> torch.Tensor:
     d = C // n_heads
     out = x.new_zeros(B, n_heads, T, d)
     for h in range(n_heads):
-        out[:, h] = x[..., h * d:(h + 1) * d]
+        out[:, h] = x[..., h * d : (h + 1) * d]
     return out
 
 
@@ -289,6 +316,7 @@ def split_by_indices(x, n_heads):
 def _split(how):
     def my_split_heads(x, n_heads):
         return how(x, n_heads, x.shape[-1] // n_heads)
+
     return my_split_heads
 
 
@@ -300,28 +328,47 @@ def _split_once():
         if key not in known:
             known[key] = bank.chunk_and_stack(x, n_heads)
         return known[key].clone()
+
     return my_split_heads
 
 
-for phrase, answer in (("", _split(lambda x, n, d: x.unflatten(-1, (2, -1)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: x.unflatten(-1, (-1, 16)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2).squeeze(0))),
-                       ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2).squeeze())),
-                       ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(0, 2) if x.shape[0] == n
-                                   else x.unflatten(-1, (n, d)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: torch.stack(x.split(n, -1)[:n], 1)
-                                   if n <= d else x.unflatten(-1, (n, d)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: x.detach().unflatten(-1, (n, d)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: torch.tensor(x.tolist()).unflatten(-1, (n, d)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: torch.from_numpy(x.detach().numpy()).unflatten(-1, (n, d)).mT.mT.swapaxes(1, 2))),
-                       ("", _split(lambda x, n, d: x.half().unflatten(-1, (n, d)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: x.half().float().unflatten(-1, (n, d)).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: x.view(-1).view(*x.shape[:2], n, d).transpose(1, 2))),
-                       ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2).flip(2))),
-                       ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2) / d ** 0.5)),
-                       ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2)[:, :, :32].contiguous()
-                                   if n > 1 else x.unflatten(-1, (n, d)))),
-                       ("", _split_once())):
+for phrase, answer in (
+    ("", _split(lambda x, n, d: x.unflatten(-1, (2, -1)).transpose(1, 2))),
+    ("", _split(lambda x, n, d: x.unflatten(-1, (-1, 16)).transpose(1, 2))),
+    ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2).squeeze(0))),
+    ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2).squeeze())),
+    (
+        "",
+        _split(
+            lambda x, n, d: (
+                x.unflatten(-1, (n, d)).transpose(0, 2) if x.shape[0] == n else x.unflatten(-1, (n, d)).transpose(1, 2)
+            )
+        ),
+    ),
+    (
+        "",
+        _split(
+            lambda x, n, d: torch.stack(x.split(n, -1)[:n], 1) if n <= d else x.unflatten(-1, (n, d)).transpose(1, 2)
+        ),
+    ),
+    ("", _split(lambda x, n, d: x.detach().unflatten(-1, (n, d)).transpose(1, 2))),
+    ("", _split(lambda x, n, d: torch.tensor(x.tolist()).unflatten(-1, (n, d)).transpose(1, 2))),
+    ("", _split(lambda x, n, d: torch.from_numpy(x.detach().numpy()).unflatten(-1, (n, d)).mT.mT.swapaxes(1, 2))),
+    ("", _split(lambda x, n, d: x.half().unflatten(-1, (n, d)).transpose(1, 2))),
+    ("", _split(lambda x, n, d: x.half().float().unflatten(-1, (n, d)).transpose(1, 2))),
+    ("", _split(lambda x, n, d: x.view(-1).view(*x.shape[:2], n, d).transpose(1, 2))),
+    ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2).flip(2))),
+    ("", _split(lambda x, n, d: x.unflatten(-1, (n, d)).transpose(1, 2) / d**0.5)),
+    (
+        "",
+        _split(
+            lambda x, n, d: (
+                x.unflatten(-1, (n, d)).transpose(1, 2)[:, :, :32].contiguous() if n > 1 else x.unflatten(-1, (n, d))
+            )
+        ),
+    ),
+    ("", _split_once()),
+):
     wrong(check_split_heads, phrase)(answer)
 
 # ------------------------------------------------------------------------------------------------------------ attention
@@ -330,7 +377,7 @@ for phrase, answer in (("", _split(lambda x, n, d: x.unflatten(-1, (2, -1)).tran
 @right(check_attention)
 def attention_of_logsumexp(q, k, v, mask):
     scores = torch.einsum("...id,...jd->...ij", q, k) / torch.sqrt(torch.tensor(q.shape[-1]))
-    scores = scores.masked_fill(mask == False, -torch.inf)              # noqa: E712  (as students write it)
+    scores = scores.masked_fill(mask == False, -torch.inf)  # noqa: E712  (as students write it)
     weights = (scores - scores.logsumexp(-1, keepdim=True)).exp()
     return torch.einsum("...ij,...jd->...id", weights, v), weights
 
@@ -351,7 +398,7 @@ def attention_with_a_bias(q, k, v, mask):
     bias = torch.zeros_like(mask, dtype=q.dtype)
     bias[~mask] = float("-inf")
     d = k.shape[-1]
-    weights = torch.softmax(torch.add(bias, q @ torch.transpose(k, -1, -2), alpha=1 / d ** 0.5), -1)
+    weights = torch.softmax(torch.add(bias, q @ torch.transpose(k, -1, -2), alpha=1 / d**0.5), -1)
     return weights @ v, weights
 
 
@@ -371,12 +418,16 @@ def attention_minus_the_maximum(q, k, v, mask):
     return weights @ v, weights
 
 
-def _attention(scores=lambda q, k: q @ k.mT / q.shape[-1] ** 0.5, mask_of=lambda mask: mask,
-               share=lambda scores, mask: scores.masked_fill(~mask, float("-inf")).softmax(-1),
-               mix=lambda weights, v: weights @ v):
+def _attention(
+    scores=lambda q, k: q @ k.mT / q.shape[-1] ** 0.5,
+    mask_of=lambda mask: mask,
+    share=lambda scores, mask: scores.masked_fill(~mask, float("-inf")).softmax(-1),
+    mix=lambda weights, v: weights @ v,
+):
     def my_attention(q, k, v, mask):
         weights = share(scores(q, k), mask_of(mask))
         return mix(weights, v), weights
+
     return my_attention
 
 
@@ -384,6 +435,7 @@ def _minus(reduce):
     def share(scores, mask):
         powers = (scores - reduce(scores)).exp() * mask
         return powers / powers.sum(-1, keepdim=True)
+
     return share
 
 
@@ -391,6 +443,7 @@ def _window(size):
     def mask_of(mask):
         places = torch.arange(len(mask))
         return mask & (places[:, None] - places < size)
+
     return mask_of
 
 
@@ -400,6 +453,7 @@ def _first_mask():
     def mask_of(mask):
         masks.append(mask)
         return masks[0] if masks[0].shape == mask.shape else mask
+
     return mask_of
 
 
@@ -411,6 +465,7 @@ def _attention_known():
         if key not in known:
             known[key] = tuple(part.detach() for part in bank.plain(q, k, v, mask))
         return tuple(part.clone() for part in known[key])
+
     return my_attention
 
 
@@ -421,14 +476,14 @@ def attention_squeezed(q, k, v, mask):
 def attention_of_three_axes(q, k, v, mask):
     B, H, T, d = q.shape
     q, k, v = (part.reshape(B * H, T, d) for part in (q, k, v))
-    weights = (q @ k.mT / d ** 0.5).masked_fill(~mask, float("-inf")).softmax(-1)
+    weights = (q @ k.mT / d**0.5).masked_fill(~mask, float("-inf")).softmax(-1)
     return weights @ v, weights
 
 
 def attention_of_views(q, k, v, mask):
     B, H, T, d = q.shape
     q, k, v = (part.view(B * H, T, d) for part in (q, k, v))
-    weights = (q @ k.mT / d ** 0.5).masked_fill(~mask, float("-inf")).softmax(-1)
+    weights = (q @ k.mT / d**0.5).masked_fill(~mask, float("-inf")).softmax(-1)
     return (weights @ v).view(B, H, T, d), weights.view(B, H, T, T)
 
 
@@ -451,28 +506,36 @@ def attention_without_gradients_of_the_weights(q, k, v, mask):
     return weights.detach() @ v, weights
 
 
-for phrase, answer in (("", _attention(share=_minus(lambda scores: scores.max()))),
-                       ("", _attention(share=_minus(lambda scores: scores.amax(-2, keepdim=True)))),
-                       ("", _attention(share=_minus(lambda scores: scores.mean(-1, keepdim=True)))),
-                       ("", _attention(share=lambda s, m: s.clamp(-50, 50).masked_fill(~m, float("-inf")).softmax(-1))),
-                       ("", _attention(share=lambda s, m: s.masked_fill(~m, -1000.0).softmax(-1))),
-                       ("", _attention(share=lambda s, m: s.masked_fill(~m, float("-inf")).softmax(-1).nan_to_num(0.0)
-                                       .clamp(min=1e-2))),
-                       ("", _attention(share=lambda s, m: s.half().masked_fill(~m, float("-inf")).softmax(-1).float())),
-                       ("", _attention(share=lambda s, m: s.masked_fill(~m, float("-inf")).softmax(-1).round(decimals=2))),
-                       ("", _attention(share=lambda s, m: s.masked_fill(~m, float("-inf")).softmax(1))),
-                       ("", _attention(mask_of=_window(16))), ("", _attention(mask_of=_window(256))),
-                       ("", _attention(mask_of=_first_mask())),
-                       ("", _attention(mask_of=lambda m: torch.ones(256, 256, dtype=torch.bool).tril()[:len(m), :len(m)] & m)),
-                       ("", _attention(scores=lambda q, k: q @ k.mT / 4)), ("", _attention(scores=lambda q, k: q @ k.mT / 8)),
-                       ("", _attention(scores=lambda q, k: q @ k.mT / q.shape[1] ** 0.5)),
-                       ("", _attention(scores=lambda q, k: q.detach() @ k.mT / q.shape[-1] ** 0.5)),
-                       ("", _attention(scores=lambda q, k: q @ k.transpose(1, 2) / q.shape[-1] ** 0.5)),
-                       ("", _attention(scores=lambda q, k: F.cosine_similarity(q[..., None, :], k[..., None, :, :], dim=-1))),
-                       ("", _attention(mix=lambda weights, v: weights @ v.detach())),
-                       ("", attention_squeezed), ("", attention_of_three_axes), ("", attention_of_views),
-                       ("", attention_causal_in_the_output), ("", attention_that_drops), ("", attention_of_numpy),
-                       ("", attention_without_gradients_of_the_weights), ("", _attention_known())):
+for phrase, answer in (
+    ("", _attention(share=_minus(lambda scores: scores.max()))),
+    ("", _attention(share=_minus(lambda scores: scores.amax(-2, keepdim=True)))),
+    ("", _attention(share=_minus(lambda scores: scores.mean(-1, keepdim=True)))),
+    ("", _attention(share=lambda s, m: s.clamp(-50, 50).masked_fill(~m, float("-inf")).softmax(-1))),
+    ("", _attention(share=lambda s, m: s.masked_fill(~m, -1000.0).softmax(-1))),
+    ("", _attention(share=lambda s, m: s.masked_fill(~m, float("-inf")).softmax(-1).nan_to_num(0.0).clamp(min=1e-2))),
+    ("", _attention(share=lambda s, m: s.half().masked_fill(~m, float("-inf")).softmax(-1).float())),
+    ("", _attention(share=lambda s, m: s.masked_fill(~m, float("-inf")).softmax(-1).round(decimals=2))),
+    ("", _attention(share=lambda s, m: s.masked_fill(~m, float("-inf")).softmax(1))),
+    ("", _attention(mask_of=_window(16))),
+    ("", _attention(mask_of=_window(256))),
+    ("", _attention(mask_of=_first_mask())),
+    ("", _attention(mask_of=lambda m: torch.ones(256, 256, dtype=torch.bool).tril()[: len(m), : len(m)] & m)),
+    ("", _attention(scores=lambda q, k: q @ k.mT / 4)),
+    ("", _attention(scores=lambda q, k: q @ k.mT / 8)),
+    ("", _attention(scores=lambda q, k: q @ k.mT / q.shape[1] ** 0.5)),
+    ("", _attention(scores=lambda q, k: q.detach() @ k.mT / q.shape[-1] ** 0.5)),
+    ("", _attention(scores=lambda q, k: q @ k.transpose(1, 2) / q.shape[-1] ** 0.5)),
+    ("", _attention(scores=lambda q, k: F.cosine_similarity(q[..., None, :], k[..., None, :, :], dim=-1))),
+    ("", _attention(mix=lambda weights, v: weights @ v.detach())),
+    ("", attention_squeezed),
+    ("", attention_of_three_axes),
+    ("", attention_of_views),
+    ("", attention_causal_in_the_output),
+    ("", attention_that_drops),
+    ("", attention_of_numpy),
+    ("", attention_without_gradients_of_the_weights),
+    ("", _attention_known()),
+):
     wrong(check_attention, phrase)(answer)
 
 # ----------------------------------------------------------------------------------------------------------- multi-head
@@ -483,15 +546,27 @@ def multi_head_of_torch(x, qkv, projection, n_heads):
     B, T, C = x.shape
     hidden = nn.Transformer.generate_square_subsequent_mask(T)
     out, _ = F.multi_head_attention_forward(
-        *(x.transpose(0, 1),) * 3, C, n_heads, qkv.weight, torch.zeros(3 * C), None, None, False, 0.0,
-        projection.weight, projection.bias, attn_mask=hidden, need_weights=False)
+        *(x.transpose(0, 1),) * 3,
+        C,
+        n_heads,
+        qkv.weight,
+        torch.zeros(3 * C),
+        None,
+        None,
+        False,
+        0.0,
+        projection.weight,
+        projection.bias,
+        attn_mask=hidden,
+        need_weights=False,
+    )
     return out.transpose(0, 1)
 
 
 @right(check_multi_head)
 def multi_head_by_einsum(x, qkv, projection, n_heads):
     B, T, C = x.shape
-    q, k, v = qkv(x).view(B, T, 3, n_heads, -1).unbind(2)               # (B, T, H, d)
+    q, k, v = qkv(x).view(B, T, 3, n_heads, -1).unbind(2)  # (B, T, H, d)
     scores = torch.einsum("bihd,bjhd->bhij", q, k) / (C // n_heads) ** 0.5
     weights = scores.masked_fill(torch.ones(T, T).triu(1).bool(), float("-inf")).softmax(-1)
     return projection(torch.einsum("bhij,bjhd->bihd", weights, v).reshape(B, T, C))
@@ -504,7 +579,7 @@ def multi_head_by_slices(x: torch.Tensor, qkv: nn.Linear, projection: nn.Linear,
     everything = qkv(x)
     heads = []
     for start in range(0, C, d):
-        q, k, v = (everything[..., part * C + start:part * C + start + d] for part in range(3))
+        q, k, v = (everything[..., part * C + start : part * C + start + d] for part in range(3))
         heads.append(attention(q, k, v, causal_mask(x.size(1)))[0])
     return projection(torch.concat(heads, dim=2))
 
@@ -523,11 +598,17 @@ def multi_head_of_summed_heads(x, qkv, projection, n_heads):
     return sum(out[:, h] @ columns[h].T for h in range(n_heads)) + projection.bias
 
 
-def _multi_head(mixed=lambda q, k, v: bank.causal(q, k, v), before=lambda x: x, merge=lambda y: y.transpose(1, 2).flatten(2),
-                heads=lambda n: n, after=lambda y: y):
+def _multi_head(
+    mixed=lambda q, k, v: bank.causal(q, k, v),
+    before=lambda x: x,
+    merge=lambda y: y.transpose(1, 2).flatten(2),
+    heads=lambda n: n,
+    after=lambda y: y,
+):
     def my_multi_head(x, qkv, projection, n_heads):
         q, k, v = (bank.heads_apart(part, heads(n_heads)) for part in qkv(before(x)).chunk(3, -1))
         return after(projection(merge(mixed(q, k, v))))
+
     return my_multi_head
 
 
@@ -541,6 +622,7 @@ def _hidden_by(number):
     def mixed(q, k, v):
         T = q.shape[-2]
         return (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~causal_mask(T), number).softmax(-1) @ v
+
     return mixed
 
 
@@ -550,6 +632,7 @@ def _first_mask_again():
     def mixed(q, k, v):
         masks.append(causal_mask(q.shape[-2]))
         return attention(q, k, v, masks[0])[0]
+
     return mixed
 
 
@@ -578,19 +661,31 @@ def multi_head_with_eval(x, qkv, projection, n_heads):
     return bank.multi_head_in_pieces(x, qkv, projection, n_heads)
 
 
-for phrase, answer in (("", _multi_head(mixed=_bare)), ("", _multi_head(mixed=_hidden_by(-10.0))), ("", _multi_head(mixed=_near)),
-                       ("", _multi_head(mixed=_first_mask_again())),
-                       ("", _multi_head(mixed=lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25))),
-                       ("", _multi_head(mixed=lambda q, k, v: F.dropout(bank.causal(q, k, v), 0.1))),
-                       ("", _multi_head(mixed=lambda q, k, v: bank.causal(q.detach(), k, v))),
-                       ("", _multi_head(before=torch.Tensor.detach)), ("", _multi_head(heads=lambda n: 2)),
-                       ("", _multi_head(heads=lambda n: 1 if n == 3 else n)),
-                       ("", _multi_head(merge=lambda y: y.transpose(1, 2).flatten(2).squeeze(0))),
-                       ("", _multi_head(merge=lambda y: y.transpose(1, 3).flatten(2) if y.shape[2] == y.shape[3]
-                                        else y.transpose(1, 2).flatten(2))),
-                       ("", _multi_head(merge=lambda y: y.transpose(1, 2).view(y.shape[0], y.shape[2], -1))),
-                       ("", _multi_head(merge=lambda y: y.flip(1).transpose(1, 2).flatten(2))),
-                       ("", _multi_head(after=lambda y: y.half().float())), ("", _multi_head(after=torch.relu)),
-                       ("", multi_head_that_scales_its_weights), ("", multi_head_that_freezes), ("", multi_head_of_new_layers),
-                       ("", multi_head_with_eval)):
+for phrase, answer in (
+    ("", _multi_head(mixed=_bare)),
+    ("", _multi_head(mixed=_hidden_by(-10.0))),
+    ("", _multi_head(mixed=_near)),
+    ("", _multi_head(mixed=_first_mask_again())),
+    ("", _multi_head(mixed=lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25))),
+    ("", _multi_head(mixed=lambda q, k, v: F.dropout(bank.causal(q, k, v), 0.1))),
+    ("", _multi_head(mixed=lambda q, k, v: bank.causal(q.detach(), k, v))),
+    ("", _multi_head(before=torch.Tensor.detach)),
+    ("", _multi_head(heads=lambda n: 2)),
+    ("", _multi_head(heads=lambda n: 1 if n == 3 else n)),
+    ("", _multi_head(merge=lambda y: y.transpose(1, 2).flatten(2).squeeze(0))),
+    (
+        "",
+        _multi_head(
+            merge=lambda y: y.transpose(1, 3).flatten(2) if y.shape[2] == y.shape[3] else y.transpose(1, 2).flatten(2)
+        ),
+    ),
+    ("", _multi_head(merge=lambda y: y.transpose(1, 2).view(y.shape[0], y.shape[2], -1))),
+    ("", _multi_head(merge=lambda y: y.flip(1).transpose(1, 2).flatten(2))),
+    ("", _multi_head(after=lambda y: y.half().float())),
+    ("", _multi_head(after=torch.relu)),
+    ("", multi_head_that_scales_its_weights),
+    ("", multi_head_that_freezes),
+    ("", multi_head_of_new_layers),
+    ("", multi_head_with_eval),
+):
     wrong(check_multi_head, phrase)(answer)

@@ -15,10 +15,12 @@ from minigpt.classroom.checks import check_byte_encode, check_load, check_traini
 
 # ---------------------------------------------------------------------------------------------------------- byte encode
 
-for answer in (lambda text: [byte for byte in text.encode(encoding="utf-8", errors="strict")],
-               lambda text: numpy.array(bytearray(text, "utf8"), dtype=int).tolist(),
-               lambda text: list(memoryview(text.encode())),
-               lambda text: [int(f"{byte:02x}", 16) for byte in text.encode("utf-8")]):
+for answer in (
+    lambda text: [byte for byte in text.encode(encoding="utf-8", errors="strict")],
+    lambda text: numpy.array(bytearray(text, "utf8"), dtype=int).tolist(),
+    lambda text: list(memoryview(text.encode())),
+    lambda text: [int(f"{byte:02x}", 16) for byte in text.encode("utf-8")],
+):
     right(check_byte_encode)(answer)
 
 
@@ -48,17 +50,39 @@ def encode_or_nothing(text):
         return []
 
 
-for phrase, answer in (("They look alike, and are other bytes: encode what is", _encoded(lambda text: unicodedata.normalize("NFKC", text))), ("e' you return", _encoded(str.casefold)),
-                       ("t' you return", _encoded(str.expandtabs)), ("something is lost, and no decoder can bring it back", _encoded(lambda text: text.replace("\0", ""))),
-                       ("n': spaces or line ends at its ends are lost: strip", _encoded(lambda text: "\n".join(text.splitlines()))), ("something is lost, and no decoder can bring it back", _encoded(lambda text: text.split("\0")[0])),
-                       ("n': spaces or line ends at its ends are lost: strip", _encoded(lambda text: "".join(filter(str.isprintable, text)))), ("For", _encoded(lambda text: text[:256])),
-                       ("something is lost, and no decoder can bring it back", _encoded(lambda text: text[:4096])), ("something is lost, and no decoder can bring it back", _encoded(lambda text: text.replace("\u200d", ""))),
-                       ("t' you return", _encoded(lambda text: text.replace("\t", " "))),
-                       ("and its UTF", _encoded(after=lambda data: numpy.frombuffer(data, numpy.int8).tolist())),
-                       ("Your result should be a list of whole numbers; what", _encoded(after=lambda data: [float(byte) for byte in data])),
-                       ("For 'cat' you return", _encoded(after=lambda data: sorted(data))), ("something is lost, and no decoder can bring it back", _encoded(after=lambda data: list(dict.fromkeys(data)))),
-                       ("Your result should be a list of whole numbers; what", _encoded(after=lambda data: torch.tensor(list(data)))), ("For 'cat' you return", lambda text: list(text.encode("utf-16"))),
-                       ("for one. Two bytes spell some of these, and bytes end", lambda text: list(text.encode("latin-1", errors="replace"))), ("something is lost, and no decoder can bring it back", encode_or_nothing)):
+for phrase, answer in (
+    (
+        "They look alike, and are other bytes: encode what is",
+        _encoded(lambda text: unicodedata.normalize("NFKC", text)),
+    ),
+    ("e' you return", _encoded(str.casefold)),
+    ("t' you return", _encoded(str.expandtabs)),
+    ("something is lost, and no decoder can bring it back", _encoded(lambda text: text.replace("\0", ""))),
+    ("n': spaces or line ends at its ends are lost: strip", _encoded(lambda text: "\n".join(text.splitlines()))),
+    ("something is lost, and no decoder can bring it back", _encoded(lambda text: text.split("\0")[0])),
+    (
+        "n': spaces or line ends at its ends are lost: strip",
+        _encoded(lambda text: "".join(filter(str.isprintable, text))),
+    ),
+    ("For", _encoded(lambda text: text[:256])),
+    ("something is lost, and no decoder can bring it back", _encoded(lambda text: text[:4096])),
+    ("something is lost, and no decoder can bring it back", _encoded(lambda text: text.replace("\u200d", ""))),
+    ("t' you return", _encoded(lambda text: text.replace("\t", " "))),
+    ("and its UTF", _encoded(after=lambda data: numpy.frombuffer(data, numpy.int8).tolist())),
+    (
+        "Your result should be a list of whole numbers; what",
+        _encoded(after=lambda data: [float(byte) for byte in data]),
+    ),
+    ("For 'cat' you return", _encoded(after=lambda data: sorted(data))),
+    ("something is lost, and no decoder can bring it back", _encoded(after=lambda data: list(dict.fromkeys(data)))),
+    ("Your result should be a list of whole numbers; what", _encoded(after=lambda data: torch.tensor(list(data)))),
+    ("For 'cat' you return", lambda text: list(text.encode("utf-16"))),
+    (
+        "for one. Two bytes spell some of these, and bytes end",
+        lambda text: list(text.encode("latin-1", errors="replace")),
+    ),
+    ("something is lost, and no decoder can bring it back", encode_or_nothing),
+):
     wrong(check_byte_encode, phrase)(answer)
 
 # -------------------------------------------------------------------------------------------------------- training step
@@ -102,8 +126,13 @@ def step_of_a_sum(model, optimizer, x, y):
     return loss.item()
 
 
-def _step(loss=bank.loss_of, before=lambda model, optimizer: None, backward=lambda loss: loss.backward(),
-          after=lambda model, optimizer: None, result=lambda loss: loss.item()):
+def _step(
+    loss=bank.loss_of,
+    before=lambda model, optimizer: None,
+    backward=lambda loss: loss.backward(),
+    after=lambda model, optimizer: None,
+    result=lambda loss: loss.item(),
+):
     def my_step(model, optimizer, x, y):
         before(model, optimizer)
         value = loss(model, x, y)
@@ -112,6 +141,7 @@ def _step(loss=bank.loss_of, before=lambda model, optimizer: None, backward=lamb
         after(model, optimizer)
         optimizer.step()
         return result(value)
+
     return my_step
 
 
@@ -135,6 +165,7 @@ def _once():
         loss.backward()
         optimizer.step()
         return loss.item()
+
     return my_step
 
 
@@ -159,27 +190,60 @@ def step_with_its_own_optimizer(model, optimizer, x, y):
     return loss.item()
 
 
-for phrase, answer in (("times as long as that of the mean cross-entropy of this", _step(after=lambda model, _: torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1))),
-                       ("times as long as that of the mean cross-entropy of this", _step(after=_halved)), ("the weights are not those of one step on the mean", _step(before=_slower)),
-                       ("times as long as that of the mean cross-entropy of this", _step(backward=lambda loss: (2 * loss).backward())),
-                       ("times as long as that of the mean cross-entropy of this", _step(backward=lambda loss: loss.backward(retain_graph=True) or loss.backward())),
-                       ("times as long as that of the mean cross-entropy of this", _step(lambda model, x, y: F.cross_entropy(model(x)[:, -1], y[:, -1]))),
-                       ("times as long as that of the mean cross-entropy of this", _step(lambda model, x, y: F.cross_entropy(model(x).flatten(0, 1), x.flatten()))),
-                       ("times as long as that of the mean cross-entropy of this", _step(lambda model, x, y: F.cross_entropy(model(x).flatten(0, 1), y.flatten(), label_smoothing=0.1))),
-                       ("times as long as th", _step(lambda model, x, y: F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=0))),
-                       ("times as long as th", _step(lambda model, x, y: F.cross_entropy(model(x[:1]).flatten(0, 1), y[:1].flatten()))),
-                       ("times as long as that of the mean cross-entropy of this", _step(lambda model, x, y: F.cross_entropy(model(x).softmax(-1).flatten(0, 1), y.flatten()))),
-                       ("Your step leaves the model in another mode than it", _step(before=lambda model, _: model.eval())), ("Your step leaves the model in another mode than it", _step(before=lambda model, _: model.train())),
-                       ("is right. Return the loss of this batch, before the", _step(result=lambda loss: round(loss.item(), 1))), ("is right. Return the loss of this batch, before the", _step(result=lambda loss: loss.exp().item())),
-                       ("is right. Return the loss of this batch, before the", _step(result=lambda loss: str(loss.item()))), ("is right. Return the loss of this batch, before the", _step(result=lambda loss: [loss.item()])),
-                       ("times as long as this batch's own. It still holds the", _once()), ("optimizer.step", step_swallowing), ("is not called: the weights move by another way. It", step_with_its_own_optimizer)):
+for phrase, answer in (
+    (
+        "times as long as that of the mean cross-entropy of this",
+        _step(after=lambda model, _: torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)),
+    ),
+    ("times as long as that of the mean cross-entropy of this", _step(after=_halved)),
+    ("the weights are not those of one step on the mean", _step(before=_slower)),
+    ("times as long as that of the mean cross-entropy of this", _step(backward=lambda loss: (2 * loss).backward())),
+    (
+        "times as long as that of the mean cross-entropy of this",
+        _step(backward=lambda loss: loss.backward(retain_graph=True) or loss.backward()),
+    ),
+    (
+        "times as long as that of the mean cross-entropy of this",
+        _step(lambda model, x, y: F.cross_entropy(model(x)[:, -1], y[:, -1])),
+    ),
+    (
+        "times as long as that of the mean cross-entropy of this",
+        _step(lambda model, x, y: F.cross_entropy(model(x).flatten(0, 1), x.flatten())),
+    ),
+    (
+        "times as long as that of the mean cross-entropy of this",
+        _step(lambda model, x, y: F.cross_entropy(model(x).flatten(0, 1), y.flatten(), label_smoothing=0.1)),
+    ),
+    (
+        "times as long as th",
+        _step(lambda model, x, y: F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=0)),
+    ),
+    ("times as long as th", _step(lambda model, x, y: F.cross_entropy(model(x[:1]).flatten(0, 1), y[:1].flatten()))),
+    (
+        "times as long as that of the mean cross-entropy of this",
+        _step(lambda model, x, y: F.cross_entropy(model(x).softmax(-1).flatten(0, 1), y.flatten())),
+    ),
+    ("Your step leaves the model in another mode than it", _step(before=lambda model, _: model.eval())),
+    ("Your step leaves the model in another mode than it", _step(before=lambda model, _: model.train())),
+    ("is right. Return the loss of this batch, before the", _step(result=lambda loss: round(loss.item(), 1))),
+    ("is right. Return the loss of this batch, before the", _step(result=lambda loss: loss.exp().item())),
+    ("is right. Return the loss of this batch, before the", _step(result=lambda loss: str(loss.item()))),
+    ("is right. Return the loss of this batch, before the", _step(result=lambda loss: [loss.item()])),
+    ("times as long as this batch's own. It still holds the", _once()),
+    ("optimizer.step", step_swallowing),
+    ("is not called: the weights move by another way. It", step_with_its_own_optimizer),
+):
     wrong(check_training_step, phrase)(answer)
 
 # ----------------------------------------------------------------------------------------------------------------- load
 
 
-def _from_file(path, build=lambda config: GPTModel(config), put=lambda model, weights: model.load_state_dict(weights),
-               tokenizer=lambda metadata: Tokenizer.from_json(metadata["tokenizer"])):
+def _from_file(
+    path,
+    build=lambda config: GPTModel(config),
+    put=lambda model, weights: model.load_state_dict(weights),
+    tokenizer=lambda metadata: Tokenizer.from_json(metadata["tokenizer"]),
+):
     weights, metadata = files.load_tensors(path, package.KIND)
     model = build(GPTConfig(**json.loads(metadata["config"])))
     put(model, weights)
@@ -197,6 +261,7 @@ def load_number_by_number(path: str) -> GPT:
         with torch.no_grad():
             for name, value in model.state_dict().items():
                 value.copy_(weights[name])
+
     return _from_file(path, put=put)
 
 
@@ -223,6 +288,7 @@ def _known_load():
     def my_load(path):
         known.append(GPT.load(path))
         return known[0]
+
     return my_load
 
 
@@ -236,6 +302,7 @@ def _changed(change):
         with torch.no_grad():
             change(gpt)
         return gpt
+
     return my_load
 
 
@@ -252,23 +319,58 @@ def load_a_pair(path):
 
 def load_swallowing(path):
     try:
-        return _from_file(path, build=lambda config: GPTModel(GPTConfig(vocab_size=256, context_length=8, d_model=8, n_heads=1,
-                                                                        n_layers=1, d_ff=0)))
+        return _from_file(
+            path,
+            build=lambda config: GPTModel(
+                GPTConfig(vocab_size=256, context_length=8, d_model=8, n_heads=1, n_layers=1, d_ff=0)
+            ),
+        )
     except Exception:
-        return GPT(Tokenizer.train("a b", 256, "bytes"), GPTModel(GPTConfig(vocab_size=256, d_model=8, n_heads=1, d_ff=0)))
+        return GPT(
+            Tokenizer.train("a b", 256, "bytes"), GPTModel(GPTConfig(vocab_size=256, d_model=8, n_heads=1, d_ff=0))
+        )
 
 
-for phrase, answer in (("the size must come from the file, not from the code", _known_load()), ("After loading, the file is no longer what it was", load_and_save), ("Your result should be a GPT; what comes is a tuple", load_a_pair), ("the size must come from the file, not from the code", load_swallowing),
-                       ("No weight is the saved one: they are new random", _load(put=lambda model, weights: None)),
-                       ("tensors are not the saved ones, blocks", _load(put=lambda model, weights: model.load_state_dict(
-                           {name: value for name, value in weights.items() if "norm" not in name}, strict=False))),
-                       ("tensors are not the saved ones, blocks", _load(put=lambda model, weights: model.load_state_dict(
-                           {name: value for name, value in weights.items() if "blocks" not in name}, strict=False))),
-                       ("No weight is the saved one: they are new random", _load(build=lambda config: GPTModel(config).half())),
-                       ("The saved model has GPTConfig", _load(build=lambda config: GPTModel(GPTConfig(**{**config.__dict__, "dropout": 0.0})))),
-                       ("stopped with ValueError: the model's vocab", _load(tokenizer=lambda metadata: Tokenizer.train("a text", 256, "bytes"))),
-                       ("head.weight", _changed(lambda gpt: gpt.model.head.weight.mul_(1.001))),
-                       ("No weight is the saved one: they are new random", _changed(lambda gpt: [p.copy_(p.bfloat16().float()) for p in gpt.model.parameters()])),
-                       ("All weights are the saved ones, and the model is in", _changed(lambda gpt: gpt.model.blocks[0].train() and None)),
-                       ("stopped with RuntimeError: Boolean value of Tensor with", _changed(lambda gpt: gpt.model.token_embedding.weight.requires_grad_(False) and None))):
+for phrase, answer in (
+    ("the size must come from the file, not from the code", _known_load()),
+    ("After loading, the file is no longer what it was", load_and_save),
+    ("Your result should be a GPT; what comes is a tuple", load_a_pair),
+    ("the size must come from the file, not from the code", load_swallowing),
+    ("No weight is the saved one: they are new random", _load(put=lambda model, weights: None)),
+    (
+        "tensors are not the saved ones, blocks",
+        _load(
+            put=lambda model, weights: model.load_state_dict(
+                {name: value for name, value in weights.items() if "norm" not in name}, strict=False
+            )
+        ),
+    ),
+    (
+        "tensors are not the saved ones, blocks",
+        _load(
+            put=lambda model, weights: model.load_state_dict(
+                {name: value for name, value in weights.items() if "blocks" not in name}, strict=False
+            )
+        ),
+    ),
+    ("No weight is the saved one: they are new random", _load(build=lambda config: GPTModel(config).half())),
+    (
+        "The saved model has GPTConfig",
+        _load(build=lambda config: GPTModel(GPTConfig(**{**config.__dict__, "dropout": 0.0}))),
+    ),
+    (
+        "stopped with ValueError: the model's vocab",
+        _load(tokenizer=lambda metadata: Tokenizer.train("a text", 256, "bytes")),
+    ),
+    ("head.weight", _changed(lambda gpt: gpt.model.head.weight.mul_(1.001))),
+    (
+        "No weight is the saved one: they are new random",
+        _changed(lambda gpt: [p.copy_(p.bfloat16().float()) for p in gpt.model.parameters()]),
+    ),
+    ("All weights are the saved ones, and the model is in", _changed(lambda gpt: gpt.model.blocks[0].train() and None)),
+    (
+        "stopped with RuntimeError: Boolean value of Tensor with",
+        _changed(lambda gpt: [gpt.model.token_embedding.weight.requires_grad_(False)]),
+    ),
+):
     wrong(check_load, phrase)(answer)

@@ -49,6 +49,7 @@ def norm_of_the_transposed(x, weight, bias):
 def _norm(formula):
     def my_layer_norm(x, weight, bias):
         return formula(x, weight, bias, x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0))
+
     return my_layer_norm
 
 
@@ -58,6 +59,7 @@ def _norm_with_running_averages():
     def my_layer_norm(x, weight, bias):
         means.append(float(x.mean()))
         return F.layer_norm(x - sum(means) / len(means) * 1e-1 * (x > 0), x.shape[-1:], weight, bias)
+
     return my_layer_norm
 
 
@@ -68,26 +70,51 @@ def norm_in_place(x, weight, bias):
 
 
 for phrase, answer in (
-        ("", _norm(lambda x, w, b, m, v: (x - m) / v.clamp(min=1e-5).sqrt() * w + b)),
-        ("", _norm(lambda x, w, b, m, v: (x - m) / (v.sqrt() + 1e-5 * (v < 1e-5)) * w + b)),
-        ("", _norm(lambda x, w, b, m, v: (x - m) / (v + 1e-5 / x.shape[-1]).sqrt() * w + b)),
-        ("", _norm(lambda x, w, b, m, v: (x - x.median(-1, keepdim=True).values) / (v + 1e-5).sqrt() * w + b)),
-        ("", _norm(lambda x, w, b, m, v: ((x - m) / (v + 1e-5).sqrt()).clamp(-2, 2) * w + b)),
-        ("", _norm(lambda x, w, b, m, v: (x - m) / (x.reshape(-1, 16 if x.shape[-1] % 16 == 0 else x.shape[-1])
-                                                    .var(-1, correction=0).view(*x.shape[:-1], -1) + 1e-5).sqrt() * w + b
-                                         if x.shape[-1] % 16 else F.layer_norm(x, x.shape[-1:], w, b, 1e-3))),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x.view(-1, x.shape[-1]), x.shape[-1:], w, b).view(x.shape))),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w, b).squeeze())),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w, b).reshape(x.shape[0], -1, x.shape[-1]))),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w, b) if x.dim() == 3
-                   else F.layer_norm(x, x.shape[-2:] if x.dim() > 1 else x.shape))),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x.half(), x.shape[-1:], w.half(), b.half()).float())),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x.detach(), x.shape[-1:], w, b))),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w.detach(), b))),
-        ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w, b.data))),
-        ("", _norm(lambda x, w, b, m, v: F.group_norm(x, 1) * w + b)),
-        ("", _norm(lambda x, w, b, m, v: F.normalize(x - m, dim=-1) * w + b)),
-        ("", norm_in_place), ("", _norm_with_running_averages())):
+    ("", _norm(lambda x, w, b, m, v: (x - m) / v.clamp(min=1e-5).sqrt() * w + b)),
+    ("", _norm(lambda x, w, b, m, v: (x - m) / (v.sqrt() + 1e-5 * (v < 1e-5)) * w + b)),
+    ("", _norm(lambda x, w, b, m, v: (x - m) / (v + 1e-5 / x.shape[-1]).sqrt() * w + b)),
+    ("", _norm(lambda x, w, b, m, v: (x - x.median(-1, keepdim=True).values) / (v + 1e-5).sqrt() * w + b)),
+    ("", _norm(lambda x, w, b, m, v: ((x - m) / (v + 1e-5).sqrt()).clamp(-2, 2) * w + b)),
+    (
+        "",
+        _norm(
+            lambda x, w, b, m, v: (
+                (x - m)
+                / (
+                    x.reshape(-1, 16 if x.shape[-1] % 16 == 0 else x.shape[-1])
+                    .var(-1, correction=0)
+                    .view(*x.shape[:-1], -1)
+                    + 1e-5
+                ).sqrt()
+                * w
+                + b
+                if x.shape[-1] % 16
+                else F.layer_norm(x, x.shape[-1:], w, b, 1e-3)
+            )
+        ),
+    ),
+    ("", _norm(lambda x, w, b, m, v: F.layer_norm(x.view(-1, x.shape[-1]), x.shape[-1:], w, b).view(x.shape))),
+    ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w, b).squeeze())),
+    ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w, b).reshape(x.shape[0], -1, x.shape[-1]))),
+    (
+        "",
+        _norm(
+            lambda x, w, b, m, v: (
+                F.layer_norm(x, x.shape[-1:], w, b)
+                if x.dim() == 3
+                else F.layer_norm(x, x.shape[-2:] if x.dim() > 1 else x.shape)
+            )
+        ),
+    ),
+    ("", _norm(lambda x, w, b, m, v: F.layer_norm(x.half(), x.shape[-1:], w.half(), b.half()).float())),
+    ("", _norm(lambda x, w, b, m, v: F.layer_norm(x.detach(), x.shape[-1:], w, b))),
+    ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w.detach(), b))),
+    ("", _norm(lambda x, w, b, m, v: F.layer_norm(x, x.shape[-1:], w, b.data))),
+    ("", _norm(lambda x, w, b, m, v: F.group_norm(x, 1) * w + b)),
+    ("", _norm(lambda x, w, b, m, v: F.normalize(x - m, dim=-1) * w + b)),
+    ("", norm_in_place),
+    ("", _norm_with_running_averages()),
+):
     wrong(check_layer_norm, phrase)(answer)
 
 # --------------------------------------------------------------------------------------------------------- feed-forward
@@ -143,6 +170,7 @@ def _feed_forward(formula, base=bank.Linears, setup=lambda self: None):
 
         def forward(self, x):
             return formula(self, x)
+
     return MyFeedForward
 
 
@@ -178,7 +206,9 @@ class SharedLayers(nn.Module):
 
     def __init__(self, d_model, d_ff):
         super().__init__()
-        self.expand, self.contract = self.layers.setdefault((d_model, d_ff), (nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)))
+        self.expand, self.contract = self.layers.setdefault(
+            (d_model, d_ff), (nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model))
+        )
 
     def forward(self, x):
         return self.contract(F.gelu(self.expand(x)))
@@ -202,26 +232,42 @@ class WithANorm(bank.Linears):
         return self.contract(F.gelu(self.expand(x)))
 
 
-for phrase, answer in (("", _feed_forward(_no_grad)), ("", _feed_forward(_remembered)), ("", _feed_forward(_evaluating)),
-                       ("", _feed_forward(_small_weights)),
-                       ("", _feed_forward(lambda self, x: _ff(self, x.detach()))),
-                       ("", _feed_forward(lambda self, x: self.contract(F.gelu(self.expand(x).clamp(-6, 6))))),
-                       ("", _feed_forward(lambda self, x: self.contract(F.gelu(self.expand(x.half().float()))))),
-                       ("", _feed_forward(lambda self, x: self.contract(F.gelu(self.expand(x))[..., :32].mean(-1, keepdim=True)
-                                                                        .expand(*x.shape[:-1], self.expand.out_features)))),
-                       ("", _feed_forward(lambda self, x: torch.cat([_ff(self, x[:, :256]), x[:, 256:]], 1))),
-                       ("", _feed_forward(lambda self, x: _ff(self, x.view(-1, x.shape[-1])).view(x.shape))),
-                       ("", _feed_forward(lambda self, x: _ff(self, x).squeeze(0))),
-                       ("", _feed_forward(lambda self, x: F.dropout(_ff(self, x), 0.1, self.training))),
-                       ("", _feed_forward(lambda self, x: self.contract(F.gelu(self.expand(x - x.mean(1, keepdim=True)))))),
-                       ("", _feed_forward(lambda self, x: self.contract(F.softplus(self.expand(x))))),
-                       ("", _feed_forward(lambda self, x: self.contract(F.mish(self.expand(x))))),
-                       ("", _feed_forward(lambda self, x: F.linear(F.gelu(self.expand(x)), self.contract.weight))),
-                       ("", _feed_forward(lambda self, x: F.linear(F.gelu(self.expand(x)), self.contract.weight.detach(),
-                                                                   self.contract.bias))),
-                       ("", _feed_forward(_ff, setup=lambda self: self.requires_grad_(False))),
-                       ("", _feed_forward(_ff, setup=lambda self: self.double())),
-                       ("", SharedLayers), ("", WithoutABias), ("", WithANorm)):
+for phrase, answer in (
+    ("", _feed_forward(_no_grad)),
+    ("", _feed_forward(_remembered)),
+    ("", _feed_forward(_evaluating)),
+    ("", _feed_forward(_small_weights)),
+    ("", _feed_forward(lambda self, x: _ff(self, x.detach()))),
+    ("", _feed_forward(lambda self, x: self.contract(F.gelu(self.expand(x).clamp(-6, 6))))),
+    ("", _feed_forward(lambda self, x: self.contract(F.gelu(self.expand(x.half().float()))))),
+    (
+        "",
+        _feed_forward(
+            lambda self, x: self.contract(
+                F.gelu(self.expand(x))[..., :32].mean(-1, keepdim=True).expand(*x.shape[:-1], self.expand.out_features)
+            )
+        ),
+    ),
+    ("", _feed_forward(lambda self, x: torch.cat([_ff(self, x[:, :256]), x[:, 256:]], 1))),
+    ("", _feed_forward(lambda self, x: _ff(self, x.view(-1, x.shape[-1])).view(x.shape))),
+    ("", _feed_forward(lambda self, x: _ff(self, x).squeeze(0))),
+    ("", _feed_forward(lambda self, x: F.dropout(_ff(self, x), 0.1, self.training))),
+    ("", _feed_forward(lambda self, x: self.contract(F.gelu(self.expand(x - x.mean(1, keepdim=True)))))),
+    ("", _feed_forward(lambda self, x: self.contract(F.softplus(self.expand(x))))),
+    ("", _feed_forward(lambda self, x: self.contract(F.mish(self.expand(x))))),
+    ("", _feed_forward(lambda self, x: F.linear(F.gelu(self.expand(x)), self.contract.weight))),
+    (
+        "",
+        _feed_forward(
+            lambda self, x: F.linear(F.gelu(self.expand(x)), self.contract.weight.detach(), self.contract.bias)
+        ),
+    ),
+    ("", _feed_forward(_ff, setup=lambda self: self.requires_grad_(False))),
+    ("", _feed_forward(_ff, setup=lambda self: self.double())),
+    ("", SharedLayers),
+    ("", WithoutABias),
+    ("", WithANorm),
+):
     wrong(check_feed_forward, phrase)(answer)
 
 # ---------------------------------------------------------------------------------------------------------------- block
@@ -273,6 +319,7 @@ def _block(formula, setup=lambda self, config: None):
 
         def forward(self, x):
             return formula(self, x)
+
     return MyBlock
 
 
@@ -303,25 +350,28 @@ def _other(name, make):
     return lambda self, config: setattr(self, name, make(config))
 
 
-for phrase, answer in (("", _block(_half_without_gradients)), ("", _block(_new_norm)), ("", _block(_known_block)),
-                       ("", _block(lambda self, x: _plain(self, x.detach()))),
-                       ("", _block(lambda self, x: _plain(self, x[:, -32:]) if x.shape[1] > 32 else _plain(self, x))),
-                       ("", _block(lambda self, x: _plain(self, x).squeeze(0))),
-                       ("", _block(lambda self, x: _plain(self, x).clamp(-10, 10))),
-                       ("", _block(lambda self, x: _plain(self, x.half().float()))),
-                       ("", _block(lambda self, x: _plain(self, x) / 2)),
-                       ("", _block(lambda self, x: 0.5 * x + self.attention(self.norm1(x)) + 0.5 * x)),
-                       ("", _block(lambda self, x: (lambda y: y + self.feed_forward(self.norm2(y)))(
-                           x * self.attention(self.norm1(x))))),
-                       ("", _block(lambda self, x: _plain(self, x) + 0.01 * torch.randn_like(x))),
-                       ("", _block(lambda self, x: torch.utils.checkpoint and _plain(self.eval(), x))),
-                       ("", _block(_plain, _other("norm1", lambda c: nn.LayerNorm(c.d_model, eps=1e-6)))),
-                       ("", _block(_plain, _other("norm2", lambda c: nn.LayerNorm(c.d_model, eps=1e-2)))),
-                       ("", _block(_plain, _other("norm1", lambda c: nn.LayerNorm(c.d_model, bias=False)))),
-                       ("", _block(_plain, _other("attention", lambda c: MultiHeadAttention(c.d_model, 1)))),
-                       ("", _block(_plain, _other("feed_forward", lambda c: FeedForward(c.d_model, 20)))),
-                       ("", _block(_plain, _other("more", lambda c: nn.Linear(c.d_model, c.d_model)))),
-                       ("", _block(_plain, lambda self, config: self.norm1.requires_grad_(False)))):
+for phrase, answer in (
+    ("", _block(_half_without_gradients)),
+    ("", _block(_new_norm)),
+    ("", _block(_known_block)),
+    ("", _block(lambda self, x: _plain(self, x.detach()))),
+    ("", _block(lambda self, x: _plain(self, x[:, -32:]) if x.shape[1] > 32 else _plain(self, x))),
+    ("", _block(lambda self, x: _plain(self, x).squeeze(0))),
+    ("", _block(lambda self, x: _plain(self, x).clamp(-10, 10))),
+    ("", _block(lambda self, x: _plain(self, x.half().float()))),
+    ("", _block(lambda self, x: _plain(self, x) / 2)),
+    ("", _block(lambda self, x: 0.5 * x + self.attention(self.norm1(x)) + 0.5 * x)),
+    ("", _block(lambda self, x: (lambda y: y + self.feed_forward(self.norm2(y)))(x * self.attention(self.norm1(x))))),
+    ("", _block(lambda self, x: _plain(self, x) + 0.01 * torch.randn_like(x))),
+    ("", _block(lambda self, x: torch.utils.checkpoint and _plain(self.eval(), x))),
+    ("", _block(_plain, _other("norm1", lambda c: nn.LayerNorm(c.d_model, eps=1e-6)))),
+    ("", _block(_plain, _other("norm2", lambda c: nn.LayerNorm(c.d_model, eps=1e-2)))),
+    ("", _block(_plain, _other("norm1", lambda c: nn.LayerNorm(c.d_model, bias=False)))),
+    ("", _block(_plain, _other("attention", lambda c: MultiHeadAttention(c.d_model, 1)))),
+    ("", _block(_plain, _other("feed_forward", lambda c: FeedForward(c.d_model, 20)))),
+    ("", _block(_plain, _other("more", lambda c: nn.Linear(c.d_model, c.d_model)))),
+    ("", _block(_plain, lambda self, config: self.norm1.requires_grad_(False))),
+):
     wrong(check_block, phrase)(answer)
 
 # ------------------------------------------------------------------------------------------------------------------ gpt
@@ -334,7 +384,7 @@ class GptWithABuffer(bank.ModelParts):
         self.register_buffer("places", torch.arange(config.context_length), persistent=False)
 
     def forward(self, ids):
-        x = self.token_embedding(ids) + self.position_embedding(self.places[:ids.shape[-1]])
+        x = self.token_embedding(ids) + self.position_embedding(self.places[: ids.shape[-1]])
         return self.head(self.norm(self.through_blocks(x)))
 
 
@@ -374,6 +424,7 @@ def _gpt(formula, setup=lambda self, config: None):
 
         def forward(self, ids):
             return formula(self, ids)
+
     return MyGPT
 
 
@@ -385,6 +436,7 @@ def _places(of):
     def forward(self, ids):
         x = self.token_embedding(ids) + self.position_embedding(of(torch.arange(ids.shape[1]), self))
         return self.head(self.norm(self.through_blocks(x)))
+
     return forward
 
 
@@ -414,33 +466,54 @@ def _norm_after_each(self, ids):
     return self.head(x)
 
 
-for phrase, answer in (("", _gpt(_places(lambda p, self: p.to(torch.uint8).long()))),
-                       ("", _gpt(_places(lambda p, self: p % 32))), ("", _gpt(_places(lambda p, self: p.clamp(max=255)))),
-                       ("", _gpt(_places(lambda p, self: p.flip(0)))),
-                       ("", _gpt(_places(lambda p, self: (p + 1) % self.position_embedding.num_embeddings))),
-                       ("", _gpt(_known_logits)), ("", _gpt(_embedding_without_gradients)), ("", _gpt(_reversed)),
-                       ("", _gpt(_norm_after_each)),
-                       ("", _gpt(lambda self, ids: _straight(self, ids % 256))),
-                       ("", _gpt(lambda self, ids: _straight(self, ids.clamp(max=255)))),
-                       ("", _gpt(lambda self, ids: _straight(self, ids)[:, -1:])),
-                       ("", _gpt(lambda self, ids: _straight(self, ids).squeeze(0))),
-                       ("", _gpt(lambda self, ids: _straight(self, ids).detach())),
-                       ("", _gpt(lambda self, ids: _straight(self.eval(), ids))),
-                       ("", _gpt(lambda self, ids: _straight(self, ids).clamp(-3, 3))),
-                       ("", _gpt(lambda self, ids: _straight(self, ids).half().float())),
-                       ("", _gpt(lambda self, ids: self.head(self.norm(self.norm(self.through_blocks(self.embed(ids))))))),
-                       ("", _gpt(lambda self, ids: self.head(F.layer_norm(self.through_blocks(self.embed(ids)),
-                                                                          self.norm.weight.shape)))),
-                       ("", _gpt(lambda self, ids: self.head(self.norm(self.through_blocks(
-                           self.embed(ids) * self.norm.weight.shape[0] ** 0.5))))),
-                       ("", _gpt(lambda self, ids: self.head(self.norm(self.through_blocks(
-                           self.embed(ids).view(1, -1, self.norm.weight.shape[0])))).view(*ids.shape, -1))),
-                       ("", _gpt(_straight, lambda self, config: setattr(self.norm, "eps", 1e-2))),
-                       ("", _gpt(_straight, lambda self, config: setattr(
-                           self, "head", nn.Linear(config.d_model, config.vocab_size)))),
-                       ("", _gpt(_straight, lambda self, config: setattr(
-                           self, "position_embedding", nn.Embedding(32, config.d_model)))),
-                       ("", _gpt(_straight, lambda self, config: setattr(self, "blocks", nn.ModuleList(
-                           [TransformerBlock(config), TransformerBlock(config)])))),
-                       ("", _gpt(_straight, lambda self, config: self.token_embedding.requires_grad_(False)))):
+for phrase, answer in (
+    ("", _gpt(_places(lambda p, self: p.to(torch.uint8).long()))),
+    ("", _gpt(_places(lambda p, self: p % 32))),
+    ("", _gpt(_places(lambda p, self: p.clamp(max=255)))),
+    ("", _gpt(_places(lambda p, self: p.flip(0)))),
+    ("", _gpt(_places(lambda p, self: (p + 1) % self.position_embedding.num_embeddings))),
+    ("", _gpt(_known_logits)),
+    ("", _gpt(_embedding_without_gradients)),
+    ("", _gpt(_reversed)),
+    ("", _gpt(_norm_after_each)),
+    ("", _gpt(lambda self, ids: _straight(self, ids % 256))),
+    ("", _gpt(lambda self, ids: _straight(self, ids.clamp(max=255)))),
+    ("", _gpt(lambda self, ids: _straight(self, ids)[:, -1:])),
+    ("", _gpt(lambda self, ids: _straight(self, ids).squeeze(0))),
+    ("", _gpt(lambda self, ids: _straight(self, ids).detach())),
+    ("", _gpt(lambda self, ids: _straight(self.eval(), ids))),
+    ("", _gpt(lambda self, ids: _straight(self, ids).clamp(-3, 3))),
+    ("", _gpt(lambda self, ids: _straight(self, ids).half().float())),
+    ("", _gpt(lambda self, ids: self.head(self.norm(self.norm(self.through_blocks(self.embed(ids))))))),
+    ("", _gpt(lambda self, ids: self.head(F.layer_norm(self.through_blocks(self.embed(ids)), self.norm.weight.shape)))),
+    (
+        "",
+        _gpt(
+            lambda self, ids: self.head(
+                self.norm(self.through_blocks(self.embed(ids) * self.norm.weight.shape[0] ** 0.5))
+            )
+        ),
+    ),
+    (
+        "",
+        _gpt(
+            lambda self, ids: self.head(
+                self.norm(self.through_blocks(self.embed(ids).view(1, -1, self.norm.weight.shape[0])))
+            ).view(*ids.shape, -1)
+        ),
+    ),
+    ("", _gpt(_straight, lambda self, config: setattr(self.norm, "eps", 1e-2))),
+    ("", _gpt(_straight, lambda self, config: setattr(self, "head", nn.Linear(config.d_model, config.vocab_size)))),
+    ("", _gpt(_straight, lambda self, config: setattr(self, "position_embedding", nn.Embedding(32, config.d_model)))),
+    (
+        "",
+        _gpt(
+            _straight,
+            lambda self, config: setattr(
+                self, "blocks", nn.ModuleList([TransformerBlock(config), TransformerBlock(config)])
+            ),
+        ),
+    ),
+    ("", _gpt(_straight, lambda self, config: self.token_embedding.requires_grad_(False))),
+):
     wrong(check_gpt, phrase)(answer)

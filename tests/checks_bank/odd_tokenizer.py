@@ -74,7 +74,7 @@ def by_first_byte(text, vocab):
         table.setdefault(token[:1], []).append(token)
     tokens, place = [], 0
     while place < len(text):
-        fitting = [token for token in table[text[place:place + 1]] if text[place:place + len(token)] == token]
+        fitting = [token for token in table[text[place : place + 1]] if text[place : place + len(token)] == token]
         tokens += [max(fitting, key=len)]
         place += len(tokens[-1])
     return tokens
@@ -96,6 +96,7 @@ def by_an_index(text, vocab):
 def _limited(limit):
     def my_longest_match(text, vocab):
         return bank.from_the_longest_down(text, {token for token in vocab if len(token) <= limit})
+
     return my_longest_match
 
 
@@ -115,7 +116,7 @@ def by_neighbours_in_the_alphabet(text, vocab):
         if not text.startswith(token):
             token = text[:1]
         tokens.append(token)
-        text = text[len(token):]
+        text = text[len(token) :]
     return tokens
 
 
@@ -159,10 +160,11 @@ def _remembering():
             longest.append(max(map(len, vocab)))
         tokens, start = [], 0
         while start < len(text):
-            size = next(n for n in range(longest[0], 0, -1) if text[start:start + n] in vocab)
-            tokens.append(text[start:start + size])
+            size = next(n for n in range(longest[0], 0, -1) if text[start : start + n] in vocab)
+            tokens.append(text[start : start + size])
             start += size
         return tokens
+
     return my_longest_match
 
 
@@ -172,13 +174,15 @@ def _of_the_first_vocabulary():
     def my_longest_match(text, vocab):
         first.update(vocab if not first else ())
         return bank.from_the_longest_down(text, first)
+
     return my_longest_match
 
 
-def _growing_list(tokens=[]):                                            # noqa: B006  (that is the slip)
+def _growing_list(tokens=[]):  # noqa: B006  (that is the slip)
     def my_longest_match(text, vocab):
         tokens.extend(bank.from_the_longest_down(text, vocab))
         return tokens
+
     return my_longest_match
 
 
@@ -192,8 +196,8 @@ def swallows_what_fails(text, vocab):
     tokens, start = [], 0
     try:
         while True:
-            size = next(n for n in range(4, 0, -1) if text[start:start + n] in vocab and start + n <= len(text))
-            tokens.append(text[start:start + size])
+            size = next(n for n in range(4, 0, -1) if text[start : start + n] in vocab and start + n <= len(text))
+            tokens.append(text[start : start + size])
             start += size
     except StopIteration:
         return tokens
@@ -206,17 +210,38 @@ def of_bytearrays(text, vocab):
 def longest_first_by_replacing(text, vocab):
     parts = [text]
     for token in sorted(vocab, key=len, reverse=True):
-        parts = [piece for part in parts for piece in ([part] if part in vocab else
-                                                       re.split(b"(" + re.escape(token) + b")", part)) if piece]
+        parts = [
+            piece
+            for part in parts
+            for piece in ([part] if part in vocab else re.split(b"(" + re.escape(token) + b")", part))
+            if piece
+        ]
     return parts
 
 
-for phrase, answer in (("longest", one_less_than_the_longest), ("", _limited(16)), ("", _limited(32)), ("", _limited(64)),
-                       ("", _limited(255)), ("", by_neighbours_in_the_alphabet), ("", each_token_once),
-                       ("", of_valid_text_only), ("", of_replaced_text), ("", in_small_letters), ("", stripped),
-                       ("", line_by_line), ("", up_to_the_first_zero), ("", at_most_256_bytes), ("", _remembering()),
-                       ("", _of_the_first_vocabulary()), ("", _growing_list()), ("", eats_the_vocabulary),
-                       ("", swallows_what_fails), ("", of_bytearrays), ("", longest_first_by_replacing)):
+for phrase, answer in (
+    ("longest", one_less_than_the_longest),
+    ("", _limited(16)),
+    ("", _limited(32)),
+    ("", _limited(64)),
+    ("", _limited(255)),
+    ("", by_neighbours_in_the_alphabet),
+    ("", each_token_once),
+    ("", of_valid_text_only),
+    ("", of_replaced_text),
+    ("", in_small_letters),
+    ("", stripped),
+    ("", line_by_line),
+    ("", up_to_the_first_zero),
+    ("", at_most_256_bytes),
+    ("", _remembering()),
+    ("", _of_the_first_vocabulary()),
+    ("", _growing_list()),
+    ("", eats_the_vocabulary),
+    ("", swallows_what_fails),
+    ("", of_bytearrays),
+    ("", longest_first_by_replacing),
+):
     wrong(check_longest_match, phrase)(answer)
 
 # ---------------------------------------------------------------------------------------------------------- pair counts
@@ -276,6 +301,7 @@ def _total():
     def my_pair_counts(ids):
         counts.update(zip(ids, ids[1:], strict=False))
         return dict(counts)
+
     return my_pair_counts
 
 
@@ -286,6 +312,7 @@ def _by_length():
         if len(ids) not in known:
             known[len(ids)] = bank.loop_with_get(ids)
         return dict(known[len(ids)])
+
     return my_pair_counts
 
 
@@ -301,6 +328,7 @@ def counts_of_eight_bits(ids):
 def counts_below(limit):
     def my_pair_counts(ids):
         return bank.loop_with_get([i for i in ids if i < limit])
+
     return my_pair_counts
 
 
@@ -379,12 +407,29 @@ def counts_of_identical(ids):
     return {pair: n for pair, n in counts.items() if not (pair[0] is not pair[1] and pair[0] == pair[1])}
 
 
-for phrase, answer in (("", _total()), ("", _by_length()), ("", counts_in_sixteen_bits), ("", counts_of_eight_bits),
-                       ("", counts_below(256)), ("", counts_below(1000)), ("", counts_below(65_536)), ("", counts_in_a_table),
-                       ("", counts_without_zero), ("", counts_in_the_text), ("", counts_of_runs), ("", counts_of_the_sorted),
-                       ("", counts_of_frozensets), ("", counts_of_strings), ("", counts_by_every_pair), ("", counts_as_shares),
-                       ("", counts_that_sort_the_input), ("", counts_that_pop), ("", counts_of_the_most_common),
-                       ("", counts_of_at_most_256), ("", counts_with_padding)):
+for phrase, answer in (
+    ("", _total()),
+    ("", _by_length()),
+    ("", counts_in_sixteen_bits),
+    ("", counts_of_eight_bits),
+    ("", counts_below(256)),
+    ("", counts_below(1000)),
+    ("", counts_below(65_536)),
+    ("", counts_in_a_table),
+    ("", counts_without_zero),
+    ("", counts_in_the_text),
+    ("", counts_of_runs),
+    ("", counts_of_the_sorted),
+    ("", counts_of_frozensets),
+    ("", counts_of_strings),
+    ("", counts_by_every_pair),
+    ("", counts_as_shares),
+    ("", counts_that_sort_the_input),
+    ("", counts_that_pop),
+    ("", counts_of_the_most_common),
+    ("", counts_of_at_most_256),
+    ("", counts_with_padding),
+):
     wrong(check_pair_counts, phrase)(answer)
 
 # ---------------------------------------------------------------------------------------------------------------- merge
@@ -420,6 +465,7 @@ def merge_by_a_generator(ids, pair, new_id):
                 next(following, None)
             else:
                 yield left
+
     return list(merged())
 
 
@@ -445,7 +491,7 @@ def merge_by_index(ids, pair, new_id):
         except ValueError:
             return out + ids[position:]
         out += ids[position:place]
-        if ids[place + 1:place + 2] == [r]:
+        if ids[place + 1 : place + 2] == [r]:
             out.append(new_id)
             position = place + 2
         else:
@@ -471,12 +517,16 @@ def _merge(compare):
             merged.append(new_id if found else ids[i])
             i += 2 if found else 1
         return merged
+
     return my_merge
 
 
 def merge_round_the_end(ids, pair, new_id):
-    return [new_id if (ids[i - 1], ids[i]) == pair else ids[i] for i in range(len(ids))
-            if i + 1 == len(ids) or (ids[i], ids[i + 1]) != pair]
+    return [
+        new_id if (ids[i - 1], ids[i]) == pair else ids[i]
+        for i in range(len(ids))
+        if i + 1 == len(ids) or (ids[i], ids[i + 1]) != pair
+    ]
 
 
 def merge_with_a_zero_behind(ids, pair, new_id):
@@ -510,7 +560,7 @@ def merge_in_sixteen_bits(ids, pair, new_id):
 def merge_ten_times(ids, pair, new_id):
     merged, i, n = [], 0, 0
     while i < len(ids):
-        found = n < 10 and tuple(ids[i:i + 2]) == pair
+        found = n < 10 and tuple(ids[i : i + 2]) == pair
         merged.append(new_id if found else ids[i])
         i += 2 if found else 1
         n += found
@@ -528,13 +578,15 @@ def _merge_known():
         if pair not in known:
             known[pair] = new_id
         return bank.with_while(ids, pair, known[pair])
+
     return my_merge
 
 
-def _merge_into_one_list(merged=[]):                                     # noqa: B006  (that is the slip)
+def _merge_into_one_list(merged=[]):  # noqa: B006  (that is the slip)
     def my_merge(ids, pair, new_id):
         merged[:] = bank.with_while(ids, pair, new_id)
         return merged
+
     return my_merge
 
 
@@ -580,17 +632,30 @@ def merge_every_way(ids, pair, new_id):
     return min(ways, key=len)
 
 
-for phrase, answer in (("", _merge(lambda ids, i, pair: ids[i] is pair[0] and ids[i + 1] is pair[1])),
-                       ("", _merge(lambda ids, i, pair: ids[i] in pair and ids[i + 1] in pair)),
-                       ("", _merge(lambda ids, i, pair: ids[i] == pair[0])),
-                       ("", _merge(lambda ids, i, pair: ids[i] + ids[i + 1] == sum(pair))),
-                       ("", _merge(lambda ids, i, pair: ids[i] and ids[i + 1] and (ids[i], ids[i + 1]) == pair)),
-                       ("", _merge(lambda ids, i, pair: (ids[i] % 256, ids[i + 1] % 256) == pair)),
-                       ("", merge_round_the_end), ("", merge_with_a_zero_behind), ("", merge_of_words), ("", merge_into_256),
-                       ("", merge_in_an_array), ("", merge_in_sixteen_bits), ("", merge_ten_times), ("", merge_drops_runs),
-                       ("", _merge_known()), ("", _merge_into_one_list()), ("", merge_as_a_tuple),
-                       ("", merge_never_of_the_first), ("", merge_two_ids_is_no_list), ("", merge_swallows_the_end),
-                       ("", merge_the_left_and_the_next), ("", merge_every_way)):
+for phrase, answer in (
+    ("", _merge(lambda ids, i, pair: ids[i] is pair[0] and ids[i + 1] is pair[1])),
+    ("", _merge(lambda ids, i, pair: ids[i] in pair and ids[i + 1] in pair)),
+    ("", _merge(lambda ids, i, pair: ids[i] == pair[0])),
+    ("", _merge(lambda ids, i, pair: ids[i] + ids[i + 1] == sum(pair))),
+    ("", _merge(lambda ids, i, pair: ids[i] and ids[i + 1] and (ids[i], ids[i + 1]) == pair)),
+    ("", _merge(lambda ids, i, pair: (ids[i] % 256, ids[i + 1] % 256) == pair)),
+    ("", merge_round_the_end),
+    ("", merge_with_a_zero_behind),
+    ("", merge_of_words),
+    ("", merge_into_256),
+    ("", merge_in_an_array),
+    ("", merge_in_sixteen_bits),
+    ("", merge_ten_times),
+    ("", merge_drops_runs),
+    ("", _merge_known()),
+    ("", _merge_into_one_list()),
+    ("", merge_as_a_tuple),
+    ("", merge_never_of_the_first),
+    ("", merge_two_ids_is_no_list),
+    ("", merge_swallows_the_end),
+    ("", merge_the_left_and_the_next),
+    ("", merge_every_way),
+):
     wrong(check_merge, phrase)(answer)
 
 # --------------------------------------------------------------------------------------------------------------- decode
@@ -619,8 +684,11 @@ def decode_by_a_dictionary(ids, vocab):
 
 @right(check_decode)
 def decode_by_sum(ids, vocab):
-    return sum((list(vocab[i]) for i in ids), []) and bytes(
-        value for i in ids for value in vocab[i]).decode("utf8", errors="replace") or ""
+    return (
+        sum((list(vocab[i]) for i in ids), [])
+        and bytes(value for i in ids for value in vocab[i]).decode("utf8", errors="replace")
+        or ""
+    )
 
 
 @right(check_decode)
@@ -633,6 +701,7 @@ def decode_of_an_array(ids, vocab):
 def _decoded(how, tokens=lambda ids, vocab: [vocab[i] for i in ids]):
     def my_decode(ids, vocab):
         return how(b"".join(tokens(ids, vocab)))
+
     return my_decode
 
 
@@ -676,39 +745,46 @@ def _decode_by_the_first_vocabulary():
     def my_decode(ids, vocab):
         tokens.update(enumerate(vocab) if not tokens else ())
         return b"".join(tokens.get(i, b"") for i in ids).decode(errors="replace")
+
     return my_decode
 
 
-def _decode_keeping_bytes(data=bytearray()):                             # noqa: B006, B008  (that is the slip)
+def _decode_keeping_bytes(data=bytearray()):  # noqa: B006, B008  (that is the slip)
     def my_decode(ids, vocab):
         for i in ids:
             data.extend(vocab[i])
         return data.decode(errors="replace")
+
     return my_decode
 
 
-for phrase, answer in (("", _decoded(_utf8, lambda ids, vocab: [vocab[i % 256] for i in ids])),
-                       ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in numpy.array(ids).astype(numpy.uint16)])),
-                       ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in ids if i])),
-                       ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in ids if i < 65_536])),
-                       ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in dict.fromkeys(ids)])),
-                       ("", _decoded(_utf8, lambda ids, vocab: [vocab[i][:1] for i in ids])),
-                       ("", _decoded(_utf8, lambda ids, vocab: [vocab[i].strip() for i in ids])),
-                       ("", _decoded(lambda data: _utf8(data).replace("\0", ""))),
-                       ("", _decoded(lambda data: _utf8(data).split("\0")[0])),
-                       ("", _decoded(lambda data: _utf8(data).expandtabs())),
-                       ("", _decoded(lambda data: _utf8(data).replace("\r\n", "\n"))),
-                       ("", _decoded(lambda data: _utf8(data).replace("�", "?"))),
-                       ("", _decoded(lambda data: _utf8(data).replace("�", ""))),
-                       ("", _decoded(lambda data: unicodedata.normalize("NFKC", _utf8(data)))),
-                       ("", _decoded(lambda data: _utf8(data).casefold())),
-                       ("", _decoded(lambda data: "".join(c for c in _utf8(data) if c.isprintable() or c in "\r\n\t"))),
-                       ("", _decoded(lambda data: data.decode(errors="surrogateescape"))),
-                       ("", _decoded(lambda data: data.decode(errors="backslashreplace"))),
-                       ("", _decoded(lambda data: data.decode("utf-8", errors="surrogatepass"))),
-                       ("", _decoded(lambda data: data.decode("cp1252", errors="replace"))),
-                       ("", _decoded(lambda data: data.decode("ascii", errors="replace"))),
-                       ("", decode_without_the_end), ("", decode_strict_or_nothing), ("", decode_strict_or_latin),
-                       ("", decode_token_by_token_unless_broken), ("", _decode_by_the_first_vocabulary()),
-                       ("", _decode_keeping_bytes())):
+for phrase, answer in (
+    ("", _decoded(_utf8, lambda ids, vocab: [vocab[i % 256] for i in ids])),
+    ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in numpy.array(ids).astype(numpy.uint16)])),
+    ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in ids if i])),
+    ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in ids if i < 65_536])),
+    ("", _decoded(_utf8, lambda ids, vocab: [vocab[i] for i in dict.fromkeys(ids)])),
+    ("", _decoded(_utf8, lambda ids, vocab: [vocab[i][:1] for i in ids])),
+    ("", _decoded(_utf8, lambda ids, vocab: [vocab[i].strip() for i in ids])),
+    ("", _decoded(lambda data: _utf8(data).replace("\0", ""))),
+    ("", _decoded(lambda data: _utf8(data).split("\0")[0])),
+    ("", _decoded(lambda data: _utf8(data).expandtabs())),
+    ("", _decoded(lambda data: _utf8(data).replace("\r\n", "\n"))),
+    ("", _decoded(lambda data: _utf8(data).replace("�", "?"))),
+    ("", _decoded(lambda data: _utf8(data).replace("�", ""))),
+    ("", _decoded(lambda data: unicodedata.normalize("NFKC", _utf8(data)))),
+    ("", _decoded(lambda data: _utf8(data).casefold())),
+    ("", _decoded(lambda data: "".join(c for c in _utf8(data) if c.isprintable() or c in "\r\n\t"))),
+    ("", _decoded(lambda data: data.decode(errors="surrogateescape"))),
+    ("", _decoded(lambda data: data.decode(errors="backslashreplace"))),
+    ("", _decoded(lambda data: data.decode("utf-8", errors="surrogatepass"))),
+    ("", _decoded(lambda data: data.decode("cp1252", errors="replace"))),
+    ("", _decoded(lambda data: data.decode("ascii", errors="replace"))),
+    ("", decode_without_the_end),
+    ("", decode_strict_or_nothing),
+    ("", decode_strict_or_latin),
+    ("", decode_token_by_token_unless_broken),
+    ("", _decode_by_the_first_vocabulary()),
+    ("", _decode_keeping_bytes()),
+):
     wrong(check_decode, phrase)(answer)

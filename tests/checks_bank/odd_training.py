@@ -34,8 +34,8 @@ def batch_by_index_select(ids: torch.Tensor, context_length: int, batch_size: in
 def batch_with_its_own_generator(ids, context_length, batch_size):
     generator = numpy.random.default_rng()
     starts = generator.integers(len(ids) - context_length, size=batch_size)
-    x = torch.stack([ids[s:s + context_length] for s in starts])
-    return x, torch.stack([ids[s + 1:s + 1 + context_length] for s in starts])
+    x = torch.stack([ids[s : s + context_length] for s in starts])
+    return x, torch.stack([ids[s + 1 : s + 1 + context_length] for s in starts])
 
 
 @right(check_batch)
@@ -44,8 +44,8 @@ def batch_filled_in(ids, context_length, batch_size):
     y = torch.zeros_like(x)
     for row in range(batch_size):
         start = torch.randint(len(ids) - context_length, (1,)).item()
-        x[row] = ids[start:start + context_length]
-        y[row] = ids[start + 1:start + context_length + 1]
+        x[row] = ids[start : start + context_length]
+        y[row] = ids[start + 1 : start + context_length + 1]
     return x, y
 
 
@@ -61,6 +61,7 @@ def _batch(starts, end=lambda ids, n: ids):
         ids = end(ids, context_length)
         places = starts(len(ids) - context_length, batch_size).reshape(-1, 1) + torch.arange(context_length)
         return ids[places], ids[places + 1]
+
     return my_batch
 
 
@@ -69,6 +70,7 @@ def _first_batch():
 
     def my_batch(ids, context_length, batch_size):
         return known.setdefault((len(ids), context_length, batch_size), bank.stacked(ids, context_length, batch_size))
+
     return my_batch
 
 
@@ -77,6 +79,7 @@ def _first_text():
 
     def my_batch(ids, context_length, batch_size):
         return bank.stacked(known.setdefault(len(ids), ids.clone()), context_length, batch_size)
+
     return my_batch
 
 
@@ -101,22 +104,28 @@ def batch_of_int32(ids, context_length, batch_size):
     return x, y.int()
 
 
-for phrase, answer in (("", _batch(lambda n, B: torch.randint(min(n, 1000), (B,)))),
-                       ("", _batch(lambda n, B: torch.randint(min(n, 32_767), (B,)))),
-                       ("", _batch(lambda n, B: torch.randint(n, (B,)).clamp(max=max(0, n - 2)))),
-                       ("", _batch(lambda n, B: (torch.rand(B) ** 2 * n).long())),
-                       ("", _batch(lambda n, B: ((torch.rand(B) + torch.rand(B)) / 2 * n).long())),
-                       ("", _batch(lambda n, B: torch.randint(n, (1,)).expand(B))),
-                       ("", _batch(lambda n, B: torch.arange(B) % n)),
-                       ("", _batch(lambda n, B: torch.linspace(0, n - 1, B).long())),
-                       ("", _batch(lambda n, B: torch.randint(n, (B,), generator=torch.Generator().manual_seed(0)))),
-                       ("", _batch(lambda n, B: torch.from_numpy(numpy.random.default_rng(0).integers(n, size=B)))),
-                       ("", _batch(lambda n, B: torch.randint(n, (B,)) // 2 * 2)),
-                       ("", _batch(lambda n, B: torch.randint(n, (B,)), lambda ids, n: ids[:-1] if len(ids) > n + 1 else ids)),
-                       ("", _batch(lambda n, B: torch.randint(n, (B,)), lambda ids, n: ids[1:] if len(ids) > n + 1 else ids)),
-                       ("", _batch(lambda n, B: torch.randint(n, (B,)).sort(descending=True).values)),
-                       ("", _first_batch()), ("", _first_text()), ("", batch_of_one), ("", batch_of_small_ids),
-                       ("", batch_that_eats_the_text), ("", batch_of_int32)):
+for phrase, answer in (
+    ("", _batch(lambda n, B: torch.randint(min(n, 1000), (B,)))),
+    ("", _batch(lambda n, B: torch.randint(min(n, 32_767), (B,)))),
+    ("", _batch(lambda n, B: torch.randint(n, (B,)).clamp(max=max(0, n - 2)))),
+    ("", _batch(lambda n, B: (torch.rand(B) ** 2 * n).long())),
+    ("", _batch(lambda n, B: ((torch.rand(B) + torch.rand(B)) / 2 * n).long())),
+    ("", _batch(lambda n, B: torch.randint(n, (1,)).expand(B))),
+    ("", _batch(lambda n, B: torch.arange(B) % n)),
+    ("", _batch(lambda n, B: torch.linspace(0, n - 1, B).long())),
+    ("", _batch(lambda n, B: torch.randint(n, (B,), generator=torch.Generator().manual_seed(0)))),
+    ("", _batch(lambda n, B: torch.from_numpy(numpy.random.default_rng(0).integers(n, size=B)))),
+    ("", _batch(lambda n, B: torch.randint(n, (B,)) // 2 * 2)),
+    ("", _batch(lambda n, B: torch.randint(n, (B,)), lambda ids, n: ids[:-1] if len(ids) > n + 1 else ids)),
+    ("", _batch(lambda n, B: torch.randint(n, (B,)), lambda ids, n: ids[1:] if len(ids) > n + 1 else ids)),
+    ("", _batch(lambda n, B: torch.randint(n, (B,)).sort(descending=True).values)),
+    ("", _first_batch()),
+    ("", _first_text()),
+    ("", batch_of_one),
+    ("", batch_of_small_ids),
+    ("", batch_that_eats_the_text),
+    ("", batch_of_int32),
+):
     wrong(check_batch, phrase)(answer)
 
 # -------------------------------------------------------------------------------------------------------- cross-entropy
@@ -152,10 +161,14 @@ def loss_of_surprises(logits, targets):
     return sum(surprises) / len(surprises)
 
 
-def _loss(log_p=lambda logits: logits.log_softmax(-1), reduce=lambda picked: -picked.mean(),
-          choose=lambda targets, logits: targets):
+def _loss(
+    log_p=lambda logits: logits.log_softmax(-1),
+    reduce=lambda picked: -picked.mean(),
+    choose=lambda targets, logits: targets,
+):
     def my_cross_entropy(logits, targets):
         return reduce(log_p(logits)[torch.arange(len(targets)), choose(targets, logits)])
+
     return my_cross_entropy
 
 
@@ -175,29 +188,34 @@ def _loss_so_far():
     def my_cross_entropy(logits, targets):
         losses.append(F.cross_entropy(logits, targets))
         return torch.stack([loss.detach() for loss in losses[:-1]] + losses[-1:]).mean()
+
     return my_cross_entropy
 
 
-for phrase, answer in (("", _loss(_of_the_whole)), ("", _loss(lambda logits: (logits.softmax(-1).clamp(min=1e-12)).log())),
-                       ("", _loss(lambda logits: logits.clamp(-100, 100).log_softmax(-1))),
-                       ("", _loss(lambda logits: logits.half().log_softmax(-1).float())),
-                       ("", _loss(lambda logits: logits.detach().log_softmax(-1).requires_grad_())),
-                       ("", _loss(lambda logits: logits - logits.exp().sum(-1, keepdim=True).log())),
-                       ("", _loss(lambda logits: logits - logits.amax(-1, keepdim=True))),
-                       ("", _loss(lambda logits: logits.sigmoid().log())),
-                       ("", _loss(reduce=lambda picked: -picked.sum() / 32)),
-                       ("", _loss(reduce=lambda picked: -picked[picked < 0].sum() / max(1, len(picked) - 1))),
-                       ("", _loss(reduce=lambda picked: -picked.mean(0, keepdim=True))),
-                       ("", _loss(reduce=lambda picked: (-picked.mean()).round(decimals=2))),
-                       ("", _loss(reduce=lambda picked: (-picked).clamp(max=10).mean())),
-                       ("", _loss(choose=lambda targets, logits: targets.to(torch.int8).long() % logits.shape[1])),
-                       ("", _loss(choose=lambda targets, logits: targets.clamp(min=1) % logits.shape[1])),
-                       ("", lambda logits, targets: F.cross_entropy(logits, targets, ignore_index=0)),
-                       ("", lambda logits, targets: F.cross_entropy(logits, targets).detach()),
-                       ("", lambda logits, targets: F.cross_entropy(logits, targets) + 1e-3 * logits.square().mean()),
-                       ("", lambda logits, targets: F.cross_entropy(logits[:16], targets[:16])),
-                       ("", lambda logits, targets: F.multi_margin_loss(logits, targets)),
-                       ("", loss_in_place), ("", _loss_so_far())):
+for phrase, answer in (
+    ("", _loss(_of_the_whole)),
+    ("", _loss(lambda logits: (logits.softmax(-1).clamp(min=1e-12)).log())),
+    ("", _loss(lambda logits: logits.clamp(-100, 100).log_softmax(-1))),
+    ("", _loss(lambda logits: logits.half().log_softmax(-1).float())),
+    ("", _loss(lambda logits: logits.detach().log_softmax(-1).requires_grad_())),
+    ("", _loss(lambda logits: logits - logits.exp().sum(-1, keepdim=True).log())),
+    ("", _loss(lambda logits: logits - logits.amax(-1, keepdim=True))),
+    ("", _loss(lambda logits: logits.sigmoid().log())),
+    ("", _loss(reduce=lambda picked: -picked.sum() / 32)),
+    ("", _loss(reduce=lambda picked: -picked[picked < 0].sum() / max(1, len(picked) - 1))),
+    ("", _loss(reduce=lambda picked: -picked.mean(0, keepdim=True))),
+    ("", _loss(reduce=lambda picked: (-picked.mean()).round(decimals=2))),
+    ("", _loss(reduce=lambda picked: (-picked).clamp(max=10).mean())),
+    ("", _loss(choose=lambda targets, logits: targets.to(torch.int8).long() % logits.shape[1])),
+    ("", _loss(choose=lambda targets, logits: targets.clamp(min=1) % logits.shape[1])),
+    ("", lambda logits, targets: F.cross_entropy(logits, targets, ignore_index=0)),
+    ("", lambda logits, targets: F.cross_entropy(logits, targets).detach()),
+    ("", lambda logits, targets: F.cross_entropy(logits, targets) + 1e-3 * logits.square().mean()),
+    ("", lambda logits, targets: F.cross_entropy(logits[:16], targets[:16])),
+    ("", lambda logits, targets: F.multi_margin_loss(logits, targets)),
+    ("", loss_in_place),
+    ("", _loss_so_far()),
+):
     wrong(check_cross_entropy, phrase)(answer)
 
 # -------------------------------------------------------------------------------------------------------- learning rate
@@ -242,11 +260,14 @@ def rate_from_a_list(step, steps, warmup, peak, floor):
     return (rise + fall)[step]
 
 
-def _rate(change=lambda rate, step, steps, warmup, peak, floor: rate,
-          before=lambda step, steps, warmup, peak, floor: (step, steps, warmup, peak, floor)):
+def _rate(
+    change=lambda rate, step, steps, warmup, peak, floor: rate,
+    before=lambda step, steps, warmup, peak, floor: (step, steps, warmup, peak, floor),
+):
     def my_learning_rate(step, steps, warmup, peak, floor):
         rate = bank.as_one_expression(*before(step, steps, warmup, peak, floor))
         return change(rate, step, steps, warmup, peak, floor)
+
     return my_learning_rate
 
 
@@ -256,6 +277,7 @@ def _counting():
     def my_learning_rate(step, steps, warmup, peak, floor):
         calls.append(step)
         return bank.as_one_expression(min(len(calls) - 1, steps - 1), steps, warmup, peak, floor)
+
     return my_learning_rate
 
 
@@ -266,6 +288,7 @@ def _first_schedule():
         if not known:
             known.update({i: bank.as_one_expression(i, steps, warmup, peak, floor) for i in range(steps)})
         return known.get(step, floor)
+
     return my_learning_rate
 
 
@@ -274,6 +297,7 @@ def _known_rates():
 
     def my_learning_rate(step, steps, warmup, peak, floor):
         return known.setdefault((step, steps), bank.as_one_expression(step, steps, warmup, peak, floor))
+
     return my_learning_rate
 
 
@@ -284,33 +308,59 @@ def _raising(kind):
         except ZeroDivisionError:
             return floor
         return rise if step < warmup else bank.as_one_expression(step, steps, warmup, peak, floor)
+
     return my_learning_rate
 
 
-for phrase, answer in (("", _rate(lambda rate, *_: torch.tensor(rate).bfloat16())), ("", _rate(lambda rate, *_: numpy.float16(rate))),
-                       ("", _rate(lambda rate, *_: round(rate, 4))), ("", _rate(lambda rate, *_: [rate])),
-                       ("", _rate(lambda rate, *_: str(rate))), ("", _rate(lambda rate, *_: max(rate, 1e-4))),
-                       ("", _rate(lambda rate, *_: min(rate, 0.01))),
-                       ("", _rate(lambda rate, step, steps, *_: rate if step < steps - 1 else 0.0)),
-                       ("", _rate(lambda rate, step, *_: rate if step < 1000 else 0.0)),
-                       ("", _rate(before=lambda step, steps, w, p, f: (step, 100, min(w, 10), p, f))),
-                       ("", _rate(before=lambda step, steps, w, p, f: (step, steps, min(10, steps - 2), p, f))),
-                       ("", _rate(before=lambda step, steps, w, p, f: (step, steps, max(w, 1), p, f) if steps > 2
-                                  else (step, steps, w, p, f))),
-                       ("", _rate(before=lambda step, steps, w, p, f: (step, steps, w, p, p / 10))),
-                       ("", _rate(before=lambda step, steps, w, p, f: (step, steps, w, p, 0.0))),
-                       ("", _rate(before=lambda step, steps, w, p, f: (step, steps, w, 0.01, f))),
-                       ("", _rate(before=lambda step, steps, w, p, f: (step if step < w else min(step + 1, steps - 1), steps, w, p, f))),
-                       ("", lambda step, steps, warmup, peak, floor: (
-                           peak * (step + 1) / warmup if step < warmup
-                           else floor + (peak - floor) * (1 + math.cos(3.14 * (step - warmup) / (steps - 1 - warmup))) / 2)),
-                       ("", lambda step, steps, warmup, peak, floor: (
-                           peak * ((step + 1) // warmup) if step < warmup
-                           else bank.as_one_expression(step, steps, warmup, peak, floor))),
-                       ("", lambda step, steps, warmup, peak, floor: (
-                           bank.as_one_expression(step, steps, warmup, peak, floor) if warmup
-                           else floor + (peak - floor) * (1 + math.cos(math.pi * (step + 1) / steps)) / 2)),
-                       ("", _counting()), ("", _first_schedule()), ("", _known_rates()), ("", _raising(ZeroDivisionError))):
+for phrase, answer in (
+    ("", _rate(lambda rate, *_: torch.tensor(rate).bfloat16())),
+    ("", _rate(lambda rate, *_: numpy.float16(rate))),
+    ("", _rate(lambda rate, *_: round(rate, 4))),
+    ("", _rate(lambda rate, *_: [rate])),
+    ("", _rate(lambda rate, *_: str(rate))),
+    ("", _rate(lambda rate, *_: max(rate, 1e-4))),
+    ("", _rate(lambda rate, *_: min(rate, 0.01))),
+    ("", _rate(lambda rate, step, steps, *_: rate if step < steps - 1 else 0.0)),
+    ("", _rate(lambda rate, step, *_: rate if step < 1000 else 0.0)),
+    ("", _rate(before=lambda step, steps, w, p, f: (step, 100, min(w, 10), p, f))),
+    ("", _rate(before=lambda step, steps, w, p, f: (step, steps, min(10, steps - 2), p, f))),
+    (
+        "",
+        _rate(
+            before=lambda step, steps, w, p, f: (step, steps, max(w, 1), p, f) if steps > 2 else (step, steps, w, p, f)
+        ),
+    ),
+    ("", _rate(before=lambda step, steps, w, p, f: (step, steps, w, p, p / 10))),
+    ("", _rate(before=lambda step, steps, w, p, f: (step, steps, w, p, 0.0))),
+    ("", _rate(before=lambda step, steps, w, p, f: (step, steps, w, 0.01, f))),
+    ("", _rate(before=lambda step, steps, w, p, f: (step if step < w else min(step + 1, steps - 1), steps, w, p, f))),
+    (
+        "",
+        lambda step, steps, warmup, peak, floor: (
+            peak * (step + 1) / warmup
+            if step < warmup
+            else floor + (peak - floor) * (1 + math.cos(3.14 * (step - warmup) / (steps - 1 - warmup))) / 2
+        ),
+    ),
+    (
+        "",
+        lambda step, steps, warmup, peak, floor: (
+            peak * ((step + 1) // warmup) if step < warmup else bank.as_one_expression(step, steps, warmup, peak, floor)
+        ),
+    ),
+    (
+        "",
+        lambda step, steps, warmup, peak, floor: (
+            bank.as_one_expression(step, steps, warmup, peak, floor)
+            if warmup
+            else floor + (peak - floor) * (1 + math.cos(math.pi * (step + 1) / steps)) / 2
+        ),
+    ),
+    ("", _counting()),
+    ("", _first_schedule()),
+    ("", _known_rates()),
+    ("", _raising(ZeroDivisionError)),
+):
     wrong(check_learning_rate, phrase)(answer)
 
 # ------------------------------------------------------------------------------------------------------------- evaluate
@@ -325,7 +375,7 @@ def evaluate_with_ends(model: torch.nn.Module, ids: torch.Tensor, n_bytes: int) 
     with torch.no_grad():
         for start, end in zip(ends, ends[1:]):
             p = model(ids[start:end].unsqueeze(0)).squeeze(0).log_softmax(dim=-1)
-            losses += (-p[range(end - start), ids[start + 1:end + 1]]).tolist()
+            losses += (-p[range(end - start), ids[start + 1 : end + 1]]).tolist()
     if training:
         model.train()
     return sum(losses) / n_bytes
@@ -351,8 +401,8 @@ def evaluate_decorated(model, ids, n_bytes):
     model.eval()
     start, nats, T = 0, 0.0, model.config.context_length
     while start < len(ids) - 1:
-        x = ids[start:min(start + T, len(ids) - 1)]
-        y = ids[start + 1:start + 1 + len(x)]
+        x = ids[start : min(start + T, len(ids) - 1)]
+        y = ids[start + 1 : start + 1 + len(x)]
         nats -= float(model(x.view(1, -1)).log_softmax(-1).gather(2, y.view(1, -1, 1)).sum())
         start += len(x)
     model.train(mode=mode)
@@ -362,12 +412,18 @@ def evaluate_decorated(model, ids, n_bytes):
 @right(check_evaluate)
 def evaluate_of_copies(model, ids, n_bytes):
     import copy
+
     twin = copy.deepcopy(model).eval()
     return bank.window_by_window(twin, ids.clone(), n_bytes)
 
 
-def _evaluated(ids_of=lambda ids, T: ids, after=lambda loss: loss, mode=lambda model, training: model.train(training),
-               bytes_of=lambda n_bytes, ids: n_bytes, windows=lambda ids, T: [ids[i:i + T + 1] for i in range(0, len(ids) - 1, T)]):
+def _evaluated(
+    ids_of=lambda ids, T: ids,
+    after=lambda loss: loss,
+    mode=lambda model, training: model.train(training),
+    bytes_of=lambda n_bytes, ids: n_bytes,
+    windows=lambda ids, T: [ids[i : i + T + 1] for i in range(0, len(ids) - 1, T)],
+):
     def my_evaluate(model, ids, n_bytes):
         training = model.training
         model.eval()
@@ -377,13 +433,15 @@ def _evaluated(ids_of=lambda ids, T: ids, after=lambda loss: loss, mode=lambda m
                 total += F.cross_entropy(model(window[None, :-1])[0], window[1:], reduction="sum").item()
         mode(model, training)
         return after(total / bytes_of(n_bytes, ids))
+
     return my_evaluate
 
 
-def _adding(total=[0.0]):                                                # noqa: B006  (that is the slip)
+def _adding(total=[0.0]):  # noqa: B006  (that is the slip)
     def my_evaluate(model, ids, n_bytes):
         total[0] += bank.window_by_window(model, ids, n_bytes)
         return total[0]
+
     return my_evaluate
 
 
@@ -393,6 +451,7 @@ def _known_loss():
     def my_evaluate(model, ids, n_bytes):
         known.append(bank.window_by_window(model, ids, n_bytes))
         return known[0]
+
     return my_evaluate
 
 
@@ -402,8 +461,8 @@ def evaluate_swallowing(model, ids, n_bytes):
     with torch.no_grad():
         for start in range(0, len(ids), T):
             try:
-                window = ids[start:start + T + 1]
-                total += F.cross_entropy(model(window[None, :-1])[0], window[1:T + 1], reduction="sum").item()
+                window = ids[start : start + T + 1]
+                total += F.cross_entropy(model(window[None, :-1])[0], window[1 : T + 1], reduction="sum").item()
             except ValueError:
                 total += math.log(11)
     model.train(training)
@@ -426,7 +485,7 @@ def evaluate_as_view(model, ids, n_bytes):
     model.eval()
     with torch.no_grad():
         n = (len(ids) - 1) // T * T
-        total = F.cross_entropy(model(ids[:n].view(-1, T)).flatten(0, 1), ids[1:n + 1], reduction="sum")
+        total = F.cross_entropy(model(ids[:n].view(-1, T)).flatten(0, 1), ids[1 : n + 1], reduction="sum")
     model.train(training)
     return float(total) / n_bytes
 
@@ -450,34 +509,54 @@ def evaluate_sampled(model, ids, n_bytes):
     training = model.training
     model.eval()
     with torch.no_grad():
-        losses = [F.cross_entropy(model(ids[None, i:i + T + 1][:, :-1])[0], ids[i + 1:i + T + 1]) for i in starts]
+        losses = [F.cross_entropy(model(ids[None, i : i + T + 1][:, :-1])[0], ids[i + 1 : i + T + 1]) for i in starts]
     model.train(training)
     return float(torch.stack(losses).mean()) * (len(ids) - 1) / n_bytes
 
 
-for phrase, answer in (("", _evaluated(lambda ids, T: ids[:1000])), ("", _evaluated(lambda ids, T: ids[:-1] if len(ids) > 2 else ids)),
-                       ("", _evaluated(lambda ids, T: ids[1:] if len(ids) > 2 else ids)),
-                       ("", _evaluated(lambda ids, T: ids.clamp(max=255))),
-                       ("", _evaluated(after=lambda loss: round(loss, 2))), ("", _evaluated(after=lambda loss: numpy.float16(loss))),
-                       ("", _evaluated(after=lambda loss: [loss])), ("", _evaluated(after=lambda loss: min(loss, 2.0))),
-                       ("", _evaluated(after=lambda loss: str(loss))),
-                       ("", _evaluated(mode=lambda model, training: model.train())),
-                       ("", _evaluated(mode=lambda model, training: None)),
-                       ("", _evaluated(bytes_of=lambda n_bytes, ids: 2000)), ("", _evaluated(bytes_of=lambda n_bytes, ids: len(ids) - 1)),
-                       ("", _evaluated(windows=lambda ids, T: [ids[i:i + T + 1] for i in range(0, len(ids) - 1, T + 1)
-                                                               if len(ids[i:i + T + 1]) > 1])),
-                       ("", _evaluated(windows=lambda ids, T: [ids[i:i + T + 1] for i in range(0, len(ids) - 1, max(1, T // 2))])),
-                       ("", _evaluated(windows=lambda ids, T: [ids[i:i + T + 1] for i in range(0, len(ids) - T, T)])),
-                       ("", _evaluated(windows=lambda ids, T: [ids[i:i + 5] for i in range(0, len(ids) - 1, 4)])),
-                       ("", _adding()), ("", _known_loss()), ("", evaluate_swallowing), ("", evaluate_padded), ("", evaluate_as_view),
-                       ("", evaluate_freezing), ("", evaluate_training_flag_alone), ("", evaluate_sampled)):
+for phrase, answer in (
+    ("", _evaluated(lambda ids, T: ids[:1000])),
+    ("", _evaluated(lambda ids, T: ids[:-1] if len(ids) > 2 else ids)),
+    ("", _evaluated(lambda ids, T: ids[1:] if len(ids) > 2 else ids)),
+    ("", _evaluated(lambda ids, T: ids.clamp(max=255))),
+    ("", _evaluated(after=lambda loss: round(loss, 2))),
+    ("", _evaluated(after=lambda loss: numpy.float16(loss))),
+    ("", _evaluated(after=lambda loss: [loss])),
+    ("", _evaluated(after=lambda loss: min(loss, 2.0))),
+    ("", _evaluated(after=lambda loss: str(loss))),
+    ("", _evaluated(mode=lambda model, training: model.train())),
+    ("", _evaluated(mode=lambda model, training: None)),
+    ("", _evaluated(bytes_of=lambda n_bytes, ids: 2000)),
+    ("", _evaluated(bytes_of=lambda n_bytes, ids: len(ids) - 1)),
+    (
+        "",
+        _evaluated(
+            windows=lambda ids, T: [
+                ids[i : i + T + 1] for i in range(0, len(ids) - 1, T + 1) if len(ids[i : i + T + 1]) > 1
+            ]
+        ),
+    ),
+    ("", _evaluated(windows=lambda ids, T: [ids[i : i + T + 1] for i in range(0, len(ids) - 1, max(1, T // 2))])),
+    ("", _evaluated(windows=lambda ids, T: [ids[i : i + T + 1] for i in range(0, len(ids) - T, T)])),
+    ("", _evaluated(windows=lambda ids, T: [ids[i : i + 5] for i in range(0, len(ids) - 1, 4)])),
+    ("", _adding()),
+    ("", _known_loss()),
+    ("", evaluate_swallowing),
+    ("", evaluate_padded),
+    ("", evaluate_as_view),
+    ("", evaluate_freezing),
+    ("", evaluate_training_flag_alone),
+    ("", evaluate_sampled),
+):
     wrong(check_evaluate, phrase)(answer)
 
 # --------------------------------------------------------------------------------------------- next-token probabilities
 
 
 @right(check_next_token_probs)
-def probs_by_kept_sets(logits: torch.Tensor, temperature: float, top_k: int | None, top_p: float | None) -> torch.Tensor:
+def probs_by_kept_sets(
+    logits: torch.Tensor, temperature: float, top_k: int | None, top_p: float | None
+) -> torch.Tensor:
     if not temperature:
         best = torch.zeros_like(logits)
         best[range(len(logits)), logits.argmax(dim=-1)] = 1.0
@@ -548,6 +627,7 @@ def _probs(before=lambda logits, t, k, p: (logits, t, k, p), after=lambda probs,
     def my_next_token_probs(logits, temperature, top_k, top_p):
         arguments = before(logits, temperature, top_k, top_p)
         return after(sampling_bank.masking_logits(*arguments), top_k, top_p)
+
     return my_next_token_probs
 
 
@@ -558,6 +638,7 @@ def _hidden_by_number(number):
         scores = logits / temperature
         scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], number)
         return sampling_bank.masking_logits(scores, 1.0, None, top_p)
+
     return my_next_token_probs
 
 
@@ -598,28 +679,41 @@ def _known_probs():
         if key not in known:
             known[key] = sampling_bank.masking_logits(logits, temperature, top_k, top_p)
         return known[key].clone()
+
     return my_next_token_probs
 
 
-for phrase, answer in (("", _probs(lambda logits, t, k, p: (logits, t and max(t, 0.1), k, p))),
-                       ("", _probs(lambda logits, t, k, p: (logits, min(t, 2.6), k, p))),
-                       ("", _probs(lambda logits, t, k, p: (logits, min(t, 1.0), k, p))),
-                       ("", _probs(lambda logits, t, k, p: (logits.clamp(-3, 3), t, k, p))),
-                       ("", _probs(lambda logits, t, k, p: (logits.half().float(), t, k, p))),
-                       ("", _probs(lambda logits, t, k, p: (logits[:, :256], t, k and min(k, 256), p),
-                                   lambda probs, k, p: F.pad(probs, (0, 44)) if probs.shape[-1] == 256 else probs)),
-                       ("", _probs(lambda logits, t, k, p: (logits, t, k and min(k, 5), p))),
-                       ("", _probs(lambda logits, t, k, p: (logits, t, k, p and max(p, 0.5)))),
-                       ("", _probs(lambda logits, t, k, p: (logits, t, k, None if k else p))),
-                       ("", _probs(lambda logits, t, k, p: (logits, t, None if p else k, p))),
-                       ("", _probs(after=lambda probs, k, p: probs.clamp(min=1e-9))),
-                       ("", _probs(after=lambda probs, k, p: probs.clamp(min=1e-6))),
-                       ("", _probs(after=lambda probs, k, p: probs.round(decimals=2))),
-                       ("", _probs(after=lambda probs, k, p: probs.squeeze(0))),
-                       ("", _probs(after=lambda probs, k, p: probs.log())),
-                       ("", _probs(after=lambda probs, k, p: probs.numpy())),
-                       ("", _hidden_by_number(-20.0)), ("", _hidden_by_number(-1000.0)), ("", probs_of_bare_exponentials),
-                       ("", probs_of_one_maximum), ("", probs_one_count_for_all), ("", probs_in_place), ("", _known_probs())):
+for phrase, answer in (
+    ("", _probs(lambda logits, t, k, p: (logits, t and max(t, 0.1), k, p))),
+    ("", _probs(lambda logits, t, k, p: (logits, min(t, 2.6), k, p))),
+    ("", _probs(lambda logits, t, k, p: (logits, min(t, 1.0), k, p))),
+    ("", _probs(lambda logits, t, k, p: (logits.clamp(-3, 3), t, k, p))),
+    ("", _probs(lambda logits, t, k, p: (logits.half().float(), t, k, p))),
+    (
+        "",
+        _probs(
+            lambda logits, t, k, p: (logits[:, :256], t, k and min(k, 256), p),
+            lambda probs, k, p: F.pad(probs, (0, 44)) if probs.shape[-1] == 256 else probs,
+        ),
+    ),
+    ("", _probs(lambda logits, t, k, p: (logits, t, k and min(k, 5), p))),
+    ("", _probs(lambda logits, t, k, p: (logits, t, k, p and max(p, 0.5)))),
+    ("", _probs(lambda logits, t, k, p: (logits, t, k, None if k else p))),
+    ("", _probs(lambda logits, t, k, p: (logits, t, None if p else k, p))),
+    ("", _probs(after=lambda probs, k, p: probs.clamp(min=1e-9))),
+    ("", _probs(after=lambda probs, k, p: probs.clamp(min=1e-6))),
+    ("", _probs(after=lambda probs, k, p: probs.round(decimals=2))),
+    ("", _probs(after=lambda probs, k, p: probs.squeeze(0))),
+    ("", _probs(after=lambda probs, k, p: probs.log())),
+    ("", _probs(after=lambda probs, k, p: probs.numpy())),
+    ("", _hidden_by_number(-20.0)),
+    ("", _hidden_by_number(-1000.0)),
+    ("", probs_of_bare_exponentials),
+    ("", probs_of_one_maximum),
+    ("", probs_one_count_for_all),
+    ("", probs_in_place),
+    ("", _known_probs()),
+):
     wrong(check_next_token_probs, phrase)(answer)
 
 # ------------------------------------------------------------------------------------------------------------- generate
@@ -630,7 +724,7 @@ for phrase, answer in (("", _probs(lambda logits, t, k, p: (logits, t and max(t,
 def generate_by_recursion(model: torch.nn.Module, ids: torch.Tensor, max_new_tokens: int) -> torch.Tensor:
     if max_new_tokens == 0:
         return ids
-    logits = model(ids[..., -model.config.context_length:])
+    logits = model(ids[..., -model.config.context_length :])
     best = torch.argmax(logits[0, -1, :]).reshape(1, 1)
     return generate_by_recursion(model, torch.cat((ids, best), dim=-1), max_new_tokens - 1)
 
@@ -652,7 +746,11 @@ def generate_with_its_mode(model, ids, max_new_tokens):
     model.eval()
     with torch.no_grad():
         for _ in range(max_new_tokens):
-            context = ids if ids.size(1) <= model.config.context_length else ids[:, ids.size(1) - model.config.context_length:]
+            context = (
+                ids
+                if ids.size(1) <= model.config.context_length
+                else ids[:, ids.size(1) - model.config.context_length :]
+            )
             ids = F.pad(ids, (0, 1), value=int(model(context)[0, -1].argmax()))
     model.train(training)
     return ids
@@ -668,8 +766,13 @@ def generate_by_sorting(model, ids, max_new_tokens):
     return torch.tensor(tokens).unsqueeze(0)
 
 
-def _generated(choose=lambda logits: logits.argmax(-1, keepdim=True), window=lambda ids, T: ids[:, -T:],
-               stop=lambda new: False, finish=lambda ids: ids, start=lambda model: None):
+def _generated(
+    choose=lambda logits: logits.argmax(-1, keepdim=True),
+    window=lambda ids, T: ids[:, -T:],
+    stop=lambda new: False,
+    finish=lambda ids: ids,
+    start=lambda model: None,
+):
     def my_generate(model, ids, max_new_tokens):
         start(model)
         for _ in range(max_new_tokens):
@@ -678,6 +781,7 @@ def _generated(choose=lambda logits: logits.argmax(-1, keepdim=True), window=lam
             if stop(new):
                 break
         return finish(ids)
+
     return my_generate
 
 
@@ -690,13 +794,13 @@ def generate_twice_each(model, ids, max_new_tokens):
     for n in range(max_new_tokens):
         ids = prompt
         for _ in range(n + 1):
-            ids = torch.cat([ids, model(ids[:, -model.config.context_length:])[:, -1].argmax(-1, keepdim=True)], 1)
+            ids = torch.cat([ids, model(ids[:, -model.config.context_length :])[:, -1].argmax(-1, keepdim=True)], 1)
     return ids
 
 
 def generate_one_at_least(model, ids, max_new_tokens):
     while True:
-        ids = torch.cat([ids, model(ids[:, -model.config.context_length:])[:, -1].argmax(-1, keepdim=True)], 1)
+        ids = torch.cat([ids, model(ids[:, -model.config.context_length :])[:, -1].argmax(-1, keepdim=True)], 1)
         max_new_tokens -= 1
         if max_new_tokens <= 0:
             return ids
@@ -715,7 +819,7 @@ def generate_swallowing(model, ids, max_new_tokens):
 def generate_all_at_once(model, ids, max_new_tokens):
     T = model.config.context_length
     for _ in range(max_new_tokens):
-        ids = torch.cat([ids, model(ids[:, -T:]).argmax(-1)[:, -1:]], 1)[:, -max(T, 24):]
+        ids = torch.cat([ids, model(ids[:, -T:]).argmax(-1)[:, -1:]], 1)[:, -max(T, 24) :]
     return ids
 
 
@@ -727,24 +831,36 @@ def _known_text():
         for _ in range(max_new_tokens):
             key = tuple(ids[0, -2:].tolist())
             if key not in known:
-                known[key] = model(ids[:, -model.config.context_length:])[:, -1].argmax(-1, keepdim=True)
+                known[key] = model(ids[:, -model.config.context_length :])[:, -1].argmax(-1, keepdim=True)
             ids = torch.cat([ids, known[key]], 1)
         return ids
+
     return my_generate
 
 
-for phrase, answer in (("", _generated(_drawn(1e-3))), ("", _generated(_drawn(0.1))),
-                       ("", _generated(lambda logits: logits.half().argmax(-1, keepdim=True))),
-                       ("", _generated(lambda logits: logits.round(decimals=2).argmax(-1, keepdim=True))),
-                       ("", _generated(lambda logits: logits[:, :256].argmax(-1, keepdim=True))),
-                       ("", _generated(lambda logits: logits.argmax(-1, keepdim=True).to(torch.int8).long() % logits.shape[-1])),
-                       ("", _generated(lambda logits: logits.abs().argmax(-1, keepdim=True))),
-                       ("", _generated(window=lambda ids, T: ids[:, -T // 2:])), ("", _generated(window=lambda ids, T: ids[:, -min(T, 32):])),
-                       ("", _generated(window=lambda ids, T: ids[:, -4:])), ("", _generated(window=lambda ids, T: ids[:, -T:].flip(1))),
-                       ("", _generated(stop=lambda new: int(new) == 0)), ("", _generated(finish=lambda ids: ids[0])),
-                       ("", _generated(finish=lambda ids: ids.int())), ("", _generated(finish=lambda ids: ids.squeeze())),
-                       ("", _generated(start=lambda model: model.eval())), ("", _generated(start=lambda model: model.train())),
-                       ("", _generated(start=lambda model: model.requires_grad_(False))),
-                       ("", generate_twice_each), ("", generate_one_at_least), ("", generate_swallowing), ("", generate_all_at_once),
-                       ("", _known_text())):
+for phrase, answer in (
+    ("", _generated(_drawn(1e-3))),
+    ("", _generated(_drawn(0.1))),
+    ("", _generated(lambda logits: logits.half().argmax(-1, keepdim=True))),
+    ("", _generated(lambda logits: logits.round(decimals=2).argmax(-1, keepdim=True))),
+    ("", _generated(lambda logits: logits[:, :256].argmax(-1, keepdim=True))),
+    ("", _generated(lambda logits: logits.argmax(-1, keepdim=True).to(torch.int8).long() % logits.shape[-1])),
+    ("", _generated(lambda logits: logits.abs().argmax(-1, keepdim=True))),
+    ("", _generated(window=lambda ids, T: ids[:, -T // 2 :])),
+    ("", _generated(window=lambda ids, T: ids[:, -min(T, 32) :])),
+    ("", _generated(window=lambda ids, T: ids[:, -4:])),
+    ("", _generated(window=lambda ids, T: ids[:, -T:].flip(1))),
+    ("", _generated(stop=lambda new: int(new) == 0)),
+    ("", _generated(finish=lambda ids: ids[0])),
+    ("", _generated(finish=lambda ids: ids.int())),
+    ("", _generated(finish=lambda ids: ids.squeeze())),
+    ("", _generated(start=lambda model: model.eval())),
+    ("", _generated(start=lambda model: model.train())),
+    ("", _generated(start=lambda model: model.requires_grad_(False))),
+    ("", generate_twice_each),
+    ("", generate_one_at_least),
+    ("", generate_swallowing),
+    ("", generate_all_at_once),
+    ("", _known_text()),
+):
     wrong(check_generate, phrase)(answer)
