@@ -12,6 +12,7 @@ import matplotlib
 import nbformat
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+OF_THE_REAL_MODEL = ("load-run", "load-agrees", "induction-")          # take seconds each, and more for every answer
 
 
 class Notebook:
@@ -19,7 +20,8 @@ class Notebook:
 
     def __init__(self, path: Path):
         self.name = path.stem
-        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells
+                 if cell.cell_type == "code" and "skipped" not in cell.metadata.get("tags", [])]
         self.cells = [(cell.id, ast.parse(cell.source)) for cell in cells]
         self.names = [names(tree) for _, tree in self.cells]
 
@@ -32,22 +34,29 @@ class Notebook:
         return None
 
     def users(self, place: int, name: str) -> list[int]:
-        """The cells that follow and read `name` itself, until it is set anew."""
-        found = []
+        """The cells that follow and read `name`, or what was made with it, until that is set anew."""
+        found, made = [], {name}
         for later in range(place + 1, len(self.cells)):
             read, written = self.names[later]
-            if name in read:
+            if self.cells[later][0].startswith(OF_THE_REAL_MODEL):
+                continue
+            if made & read:
                 found.append(later)
-            if name in written:
-                break
+                made |= written - bound(self.cells[later][1])
+            else:
+                made -= written
         return found
 
     def needed(self, place: int) -> set[int]:
-        """The cells before `place` that set what it reads, and what those read."""
+        """The cells before `place` that set what it reads, and what those read.
+
+        What a function reads may be set after it, until it is called.
+        """
         found, wanted = set(), [(place, name) for name in self.names[place][0]]
         while wanted:
             before, name = wanted.pop()
-            setter = next((i for i in range(before - 1, -1, -1) if name in self.names[i][1]), None)
+            setter = next((i for i in (*range(before - 1, -1, -1), *range(before + 1, place))
+                           if name in self.names[i][1]), None)
             if setter is not None and setter not in found:
                 found.add(setter)
                 wanted += [(setter, other) for other in self.names[setter][0]]
@@ -114,6 +123,6 @@ def notebooks() -> list[Notebook]:
     return [Notebook(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
 
 
-def first_exercise(check: str) -> tuple[Notebook, int, str]:
-    """The notebook that asks for what this check looks at, the cell, and the name."""
-    return next((notebook, *found) for notebook in notebooks() if (found := notebook.exercise(check)))
+def exercises(check: str) -> list[tuple[Notebook, int, str]]:
+    """Where what this check looks at is asked for: the notebook, the cell, and the name."""
+    return [(notebook, *found) for notebook in notebooks() if (found := notebook.exercise(check))]

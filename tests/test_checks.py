@@ -84,8 +84,8 @@ def test_every_check_has_its_bank(check):
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT_ANSWERS)
 def test_a_right_answer_carries_the_cells_that_follow(check, answer, capsys):
-    notebook, place, name = following_cells.first_exercise(check.__name__)
-    notebook.run_with(place, name, answer)
+    for notebook, place, name in following_cells.exercises(check.__name__):
+        notebook.run_with(place, name, answer)
 
 
 def test_a_refusal_names_the_seed_that_asks_the_same_again(capsys):

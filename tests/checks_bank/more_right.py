@@ -195,7 +195,10 @@ class GptReduced(model_bank.ModelParts):
 
 @right(checks.check_longest_match)
 def match_by_pattern(text, vocab):
-    pattern = b"|".join(re.escape(token) for token in sorted(vocab, key=len, reverse=True))
+    if not text:
+        return []
+    found = [token for token in vocab if token in text]
+    pattern = b"|".join(re.escape(token) for token in sorted(found, key=len, reverse=True))
     return re.findall(pattern, text, re.DOTALL)
 
 

@@ -33,7 +33,8 @@ TEXTS = ("cat", "", "naïve café", "Größe", "你好", "🙂 and 🐍", "two  
 @check("byte encoding: every text has ids, and the ids give it back")
 def check_byte_encode(student: Student) -> None:
     """Checks `fn(text: str) -> list[int]`: the ids of a text are its UTF-8 bytes."""
-    for text in [*TEXTS, *("".join(random.choices("aAé🙂 \r\nß\ufeff́", k=12)) for _ in range(4))]:
+    long = "".join(random.choices("aAé🙂 \r\nß\ufeff\u200b", k=5000))
+    for text in [*TEXTS, long[:12], long[12:24], long[24:36], long]:
         answer = student("Which texts have characters that the vocabulary lacks? Bytes have no "
                          "such gap.", text=text)
         if not isinstance(answer, list) or not all(map(whole_number, answer)):

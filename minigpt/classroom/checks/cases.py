@@ -26,14 +26,14 @@ def sizes(trial: int, count: int, high: int = 6) -> list[int]:
     return [random.randint(1, high) for _ in range(count)]
 
 
-def laid_out(x: Tensor) -> Tensor:
+def laid_out(x: Tensor, kind: str | None = None) -> Tensor:
     """The same numbers in another place in memory: transposed, or with gaps.
 
     A slice of something larger has such gaps.
     """
     if x.dim() == 0:
         return x
-    kind = one_of("as it is", "transposed", "with gaps")
+    kind = kind or one_of("as it is", "transposed", "with gaps")
     if kind == "transposed":
         return x.transpose(0, -1).contiguous().transpose(0, -1)
     if kind == "with gaps":
@@ -41,8 +41,16 @@ def laid_out(x: Tensor) -> Tensor:
     return x
 
 
-def large_ids(n: int, different: int = 4) -> list[int]:
+LARGE = (range(65_534, 70_000), range(200, 300), range(10, 130), range(998, 1030), range(5),
+         range(32_766, 32_780))
+
+
+def large_ids(trial: int, n: int, different: int = 4) -> list[int]:
     """`n` ids from a few that need more than 8 bits, or more than 16, or have several digits."""
-    few = random.sample(one_of(range(5), range(10, 130), range(200, 300), range(65_000, 70_000)),
-                        different)
+    few = random.sample(LARGE[trial % len(LARGE)], different)
     return random.choices(few, k=n)
+
+
+def another(number: int) -> int:
+    """An equal number that is another object, so that `is` does not do for `==`."""
+    return int(str(number))

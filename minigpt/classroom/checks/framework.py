@@ -16,7 +16,9 @@ import functools
 import inspect
 import linecache
 import random
+import re
 import secrets
+import tempfile
 import textwrap
 import threading
 import time
@@ -97,15 +99,21 @@ def explained(student: "Student"):
     try:
         yield
     except Mistake as mistake:
-        sentence = str(student.forgetful() or mistake)
+        sentence = readable(str(student.forgetful() or mistake))
         raise Mistake(student.with_the_rest(sentence)) from mistake.__cause__
     except TookTooLong:
         raise Mistake(f"{student.name} needs too long: the check's time was up before it had seen "
                       "enough answers.") from None
     except Exception as error:
-        sentence = (f"{student.check} can't make sense of what {student.name} gives back "
-                    f"({type(error).__name__}: {first_line(error)})")
+        sentence = readable(f"{student.check} can't make sense of what {student.name} gives back "
+                            f"({type(error).__name__}: {first_line(error)})")
         raise Mistake(student.with_the_rest(sentence)) from error
+
+
+def readable(message: str) -> str:
+    """A message without what means nothing to a person: addresses, and folders of the moment."""
+    folder = re.escape(tempfile.gettempdir()) + r"[\\/]+[^\s\\/'\"]+[\\/]+"
+    return re.sub(rf" at 0x[0-9a-fA-F]*|{folder}", "", message)
 
 
 class Student:
@@ -118,7 +126,8 @@ class Student:
         name = getattr(answer, "__name__", type(answer).__name__)
         if not callable(answer):
             raise Mistake(f"{check} takes your function itself, not what it returns "
-                          f"({shown(answer)}): write {check}(my_function), without calling it.")
+                          f"({described(answer)}): write {check}(my_function), without calling "
+                          "it.")
         self.answer = answer
         self.name = "your function" if name == "<lambda>" else name
         self.check = check
@@ -126,6 +135,7 @@ class Student:
         self.repeatable = repeatable
         self.seeds = guards.SeedWatch(seed)
         self.answers = guards.Answers()
+        self.weights: list[Tensor] | None = None                # of another module that it has made
         self.given: dict = {}                                   # what the last call was handed
         self.last: Asked | None = None                          # the last call that came back
 
@@ -141,7 +151,8 @@ class Student:
         """The same for another function of the student's, such as a module of the class."""
         self.given = {key: guards.handed_over(value) for key, value in inputs.items()}
         tensors = [value for value in self.given.values() if isinstance(value, Tensor)]
-        if tensors and self._may_ask_twice(function, inputs) and random.random() < 0.3:
+        first = self.last is None
+        if tensors and self._may_ask_twice(function, inputs) and (first or random.random() < 0.3):
             with guards.other_numbers(tensors):
                 self._call(function, hint, changes)
         before = {key: value if value is self.given[key] else copy.deepcopy(value)
@@ -188,8 +199,29 @@ class Student:
             raise Mistake(f"{self.name} makes a {type(module).__name__}, which has no parameters "
                           f"to train: start it with `class {self.name}(nn.Module):` and "
                           "`super().__init__()`.")
+        if self.weights is None:
+            self.weights = list(self._call(self.answer, hint, ()).parameters())
+            places = {id(weight) for weight in self.weights}
+            if any(id(weight) in places for weight in module.parameters()):
+                raise Mistake(f"Two {self.name} share their weights: training one would change the "
+                              "other. Make every part anew in __init__, as an attribute of self.")
+        for name, weight in module.named_parameters():
+            if not weight.requires_grad:
+                raise Mistake(f"{name} of {self.name} can't learn: its requires_grad is off. Leave "
+                              "it as nn.Parameter makes it, on.")
         shake(module)
         return module.eval()
+
+    def ask_module(self, module: nn.Module, x: Tensor):
+        """What a module makes of x, at times after another input of the same shape."""
+        other, earlier = x.detach().flip(-1), None
+        if random.random() < 0.5 and not torch.equal(other, x):
+            earlier = self.ask(module, x=other)
+        result = self.ask(module, x=x)
+        if isinstance(earlier, Tensor) and isinstance(result, Tensor) and equal(earlier, result):
+            raise Mistake(f"{self.name} gives one and the same result for two different inputs: it "
+                          "keeps what it made of the first, or never looks at x.")
+        return result
 
     def forgetful(self) -> Mistake | None:
         """Asks the last question again: who answers otherwise remembers, or draws at random."""
@@ -409,7 +441,9 @@ def described(value) -> str:
         return f"a {type(value).__name__}"
     if isinstance(value, (set, frozenset, tuple)) and len(value) > 8:
         return f"a {type(value).__name__} of {len(value)}"
-    return shown(value)
+    if type(value).__repr__ is object.__repr__:
+        return article(value)
+    return readable(shown(value))
 
 
 def article(value) -> str:

@@ -35,7 +35,7 @@ def check_batch(student: Student) -> None:
 
     Both are (batch_size, context_length) int64.
     """
-    long = 70_000 + torch.randperm(5000)
+    long = 70_000 + torch.randperm(67_000)                      # places that need more than 16 bits
     batches = [starts_of_batch(student, laid_out(long), 6, 12) for _ in range(6)]
     for starts in batches:
         steps = {second - first for first, second in zip(starts, starts[1:], strict=False)}
@@ -48,11 +48,16 @@ def check_batch(student: Student) -> None:
     if all(starts == batches[0] for starts in batches):
         raise Mistake("Six batches in a row are the same batch. Draw new starts at each call, and "
                       "set no seed inside.")
-    if all(starts == sorted(starts) for starts in batches):
+    if (all(starts == sorted(starts) for starts in batches)
+            or all(starts == sorted(starts, reverse=True) for starts in batches)):
         raise Mistake("The windows of a batch come in the order of the text. Each row should start "
                       "anywhere, whatever the row before it did.")
-    short = 100 + torch.randperm(10)    # context 3: starts 0 to 6 are possible, and must be drawn
-    drawn = Counter(start for _ in range(8) for start in starts_of_batch(student, short, 3, 300))
+    if max(map(max, batches)) < len(long) * 3 // 4:             # by chance once in a billion checks
+        raise Mistake(f"Of {len(long)} ids, none of 72 windows starts in the last quarter. Each "
+                      "possible start should be equally likely: take their number from len(ids).")
+    drawn = Counter()                   # context 3: starts 0 to 6 are possible, and must be drawn
+    for _ in range(8):
+        drawn.update(starts_of_batch(student, 100 + torch.randperm(10), 3, 300))
     look_at_starts(drawn, n_starts=7, context_length=3, length=10)
     for N, context_length, batch_size in ((6, 5, 3),            # which has one start only
                                           (2, 1, 1), (40, 39, 2), (300, 1, 4), (20, 5, 5),
@@ -177,8 +182,11 @@ def check_cross_entropy(student: Student) -> None:
         if trial < 10:
             N, V = random.sample((3, 4, 5, 6, 7, 20), 2)
         else:
-            N, V = sizes(trial, 2) if trial < 23 else (3, 300)
+            N, V = sizes(trial, 2) if trial < 23 else (40, 300)
+        N, V = (4, 5) if trial == 14 else (N, V)
         level = {10: -1000, 11: 1000}.get(trial, 0)
+        if trial == 14:                                         # each row on another level
+            level = torch.tensor([1000.0, -1000.0, 0.0, 300.0])[torch.randperm(4), None]
         spread = 60 if trial in (12, 13) else 2
         logits = laid_out(torch.randn(N, V) * spread + level)
         targets = laid_out(torch.randint(V, (N,)))
@@ -190,7 +198,7 @@ def check_cross_entropy(student: Student) -> None:
         answer = tensor(made, "Your loss", (), "()")
         with torch.no_grad():
             if not same(answer, right):
-                large = level != 0 or spread > 2
+                large = trial in range(10, 15)
                 raise cross_entropy_mistake(answer, right.detach(), logits.detach(), targets, large)
         if logits.requires_grad and V > 1:
             look_at_gradients("Your loss", made, right, {"logits": student.given["logits"]},
@@ -300,7 +308,7 @@ def cross_entropy_mistake(answer: Tensor, right: Tensor, logits: Tensor, targets
 # ------------------------------------------------------------------------------ check_learning_rate
 
 @check("learning rate: up in a straight line, down in half a cosine, the floor on the last step, "
-       "on 15 schedules")
+       "on 16 schedules")
 def check_learning_rate(student: Student) -> None:
     """Checks `fn(step, steps, warmup, peak, floor) -> float` at every step, in any order.
 
@@ -314,10 +322,12 @@ def check_learning_rate(student: Student) -> None:
                           peak * random.uniform(0.05, 0.3)))
     schedules += [(20, 0, 0.01, 0.001), (9, 1, 3e-4, 3e-5), (random.randint(2, 5), 0, 0.1, 0.0),
                   (30, 20, 2.0, 1.5), (12, 3, 0.1, 0.1),
-                  (10, 8, 0.02, 0.01), (400, 40, 0.003, 0.0)]
+                  (10, 8, 0.02, 0.01), (400, 40, 0.003, 0.0), (20_000, 700, 6e-4, 6e-5)]
     for steps, warmup, peak, floor in schedules:
         rates = {}
-        for step in random.sample(range(steps), steps):
+        asked = {*range(steps)} if steps <= 400 else {0, warmup - 1, warmup, steps - 1,
+                                                      *random.sample(range(steps), 60)}
+        for step in random.sample(sorted(asked), len(asked)):
             rate = student("While step < warmup the warm-up, from step = warmup on the cosine, "
                            "also where warmup is 0 or 1.",
                            step=step, steps=steps, warmup=warmup, peak=peak, floor=floor)
@@ -325,19 +335,28 @@ def check_learning_rate(student: Student) -> None:
                 raise Mistake(f"{student.name} returns {article(rate)}; it should return one "
                               "number, the rate of a step.")
             rates[step] = one_number(rate)
-        look_at_rates([rates[step] for step in range(steps)], steps, warmup, peak, floor)
+        right = right_rates(steps, warmup, peak, floor)
+        # what was not asked counts as right
+        look_at_rates([rates.get(step, right[step]) for step in range(steps)], steps, warmup, peak,
+                      floor)
+
+
+def right_rates(steps: int, warmup: int, peak: float, floor: float) -> list[float]:
+    """The truth, at every step."""
+    rise = peak * torch.arange(1, warmup + 1, dtype=torch.float64) / warmup
+    return torch.cat([rise, cosine(steps, warmup, peak, floor)[warmup:]]).tolist()
 
 
 def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floor: float) -> None:
     """Raises the mistake in the rates of one schedule, if there is one."""
     answer = torch.tensor(rates, dtype=torch.float64)
-    rise = peak * torch.arange(1, warmup + 1, dtype=torch.float64) / warmup
-    right = torch.cat([rise, cosine(steps, warmup, peak, floor)[warmup:]])
-    if same(answer / peak, right / peak):
+    right = torch.tensor(right_rates(steps, warmup, peak, floor), dtype=torch.float64)
+    if same(answer / peak, right / peak, 2e-6):                 # as near as float32 comes
         return
     setting = f"With steps = {steps}, warmup = {warmup}, peak = {peak:.4g}, floor = {floor:.4g}, "
     first, rising = right[:warmup], answer[:warmup]
-    for_rising = {} if same(rising / peak, first / peak) else {
+    wrong_rise = not same(rising / peak, first / peak, 2e-6)
+    for_rising = {} if not wrong_rise else {
         "at step 0 your rate is 0: the first step would teach nothing. The warm-up is peak · "
         "(step + 1) / warmup.": first - peak / warmup,
         f"your warm-up never reaches the peak: at step {warmup - 1} it should be there. Divide by "
@@ -356,7 +375,7 @@ def look_at_rates(rates: list[float], steps: int, warmup: int, peak: float, floo
         "your warm-up starts at the peak and falls. It rises, peak · (step + 1) / warmup.":
             first.flip(0),
     }
-    if not same(rising / peak, first / peak):
+    if wrong_rise:
         accuse(rising / peak,
                {setting + reason: wrong / peak for reason, wrong in for_rising.items()})
         step = int((rising - first).abs().argmax())
@@ -456,13 +475,15 @@ def check_evaluate(student: Student) -> None:
     It is summed over N − 1 targets. Windows end to end, each of `model.config.context_length`
     tokens to read, the last perhaps of fewer; the model comes back in the mode in which it came.
     """
-    for trial in range(12):
+    for trial in range(14):
         T, V = one_of(4, 6) if trial < 4 else one_of(1, 2, 3, 7, 32), one_of(11, 11, 300)
+        T = 32 if trial > 11 else T
         model = Probe(GPTConfig(vocab_size=V, context_length=T, d_model=4, n_heads=1,
                                 d_ff=0)).train(trial % 4 != 3)
         windows = random.randint(4, 9) if trial < 8 else one_of(1, 2)
         rest = (3, 1, T, 2)[trial % 4]     # 1: the windows fit exactly; T: the last lacks one token
-        ids = laid_out(torch.randint(V, (T * windows + rest,)))
+        length = {12: one_of(2, 20), 13: 3000}.get(trial, T * windows + rest)
+        ids = laid_out(torch.randint(V, (length,)))
         n_bytes = int(len(ids) * random.uniform(1.5, 3))
         answer = student(f"The model reads at most {T} tokens, and at least one: cut the text into "
                          f"windows, and see that the last "
