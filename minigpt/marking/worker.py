@@ -4,7 +4,7 @@
 
 It imports what answers need, once, and waits at a socket. For each task it splits off a child, so
 that every answer finds the program fresh, whatever the one before has changed. The child limits
-itself: seconds of computing, memory, no file may grow, nothing to read or print on, and no network
+itself: seconds of computing, memory, small files, nothing to read or print on, and no network
 where the system lets it choose so. Then it runs the student's cells, and answers questions until
 nobody asks any more.
 
@@ -31,12 +31,14 @@ import traceback
 from types import ModuleType
 
 import torch
+import torch._dynamo  # noqa: F401  (the first optimizer needs it, and it takes seconds)
 
 from minigpt.marking import asking
 from minigpt.marking.messages import pack
 
 SECONDS = 10                    # of computing, for all that one answer is asked
 MEMORY = 2 * 2 ** 30            # bytes, on top of what an empty worker has
+FILE = 2 ** 20                  # bytes that a file may grow to
 NEW_USER, NEW_NETWORK = 0x10000000, 0x40000000      # of Linux, for unshare
 SHUT = ("minigpt.classroom", "minigpt.marking", "nbgrader")
 PACKAGES_OWN = "the package's own: "
@@ -89,7 +91,7 @@ def limit() -> None:
     import resource                                             # which Windows lacks
 
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":         # macOS takes no such limit
         with open("/proc/self/statm") as file:

@@ -46,7 +46,7 @@ def trained(model: GPTModel, rate: float, momentum: float, batches) -> tuple[lis
     moved, losses = {}, []
     for x, y in batches:
         loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
-        losses.append(float(loss))
+        losses.append(loss.item())
         gradients = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
             for p, gradient in zip(model.parameters(), gradients):
