@@ -48,7 +48,7 @@ def unpack(message: bytes):
 def _plain(value, tensors: dict[str, Tensor]):
     """What JSON can hold of a value; its tensors are put into `tensors`."""
     if isinstance(value, numpy.ndarray):
-        value = torch.as_tensor(numpy.ascontiguousarray(value))
+        value = torch.as_tensor(value.copy(order="C"))
     if isinstance(value, Tensor):
         tensors[name := str(len(tensors))] = value.detach().cpu().contiguous().clone()
         return {"tensor": name}

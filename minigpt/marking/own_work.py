@@ -9,7 +9,6 @@ from this gains little: the worker has nothing to find, and its numbers must be 
 import ast
 import inspect
 import io
-import re
 import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,10 @@ MAY_IMPORT = set("""
 PROGRAM = set("""
     sys os gc inspect ctypes atexit signal threading multiprocessing subprocess socket builtins
     importlib settrace setprofile _getframe _exit f_back f_locals f_globals tb_frame gi_frame
-    cr_frame globals locals vars __builtins__ exit quit breakpoint input
+    cr_frame globals locals vars exit quit breakpoint input
+    __builtins__ __globals__ __code__ __closure__ __dict__ __defaults__ __kwdefaults__ __wrapped__
+    __self__ __func__ __subclasses__ __bases__ __base__ __mro__ __module__ __loader__ __spec__
+    __reduce__ __reduce_ex__ __getattribute__ __setattr__ __file__ __path__
 """.split())
 RUNS_TEXT = {"exec", "eval", "compile", "__import__"}
 FILES = set("""
@@ -35,7 +37,6 @@ FILES = set("""
     genfromtxt unlink iterdir glob rglob
 """.split())
 NOTEBOOK = {"get_ipython", "In", "Out"}
-HARMLESS = {"__init__", "__name__", "__len__", "__call__", "__class__", "__version__", "__doc__"}
 ONLY_NAMES = RUNS_TEXT | NOTEBOOK | {"input", "exit", "quit", "vars"}   # model.eval() is no eval()
 TELLING = 25        # characters of a comment or a docstring's line that nobody writes again by chance
 LONG = 40           # nodes of a function's body that nobody writes again by chance
@@ -48,8 +49,9 @@ def refusal(name: str, check: str, answer: list[Cell], notebook: list[Cell],
     `answer` are the cells that it needs, `notebook` all that the student could write in, before the
     test, `package` the parts that are the answer, `worked` the teacher's own solutions.
     """
+    modules = imported(notebook)
     for cell in notebook:
-        if sentence := patched(cell, check) or changed(cell, imported(notebook)):
+        if sentence := patched(cell, check) or changed(cell, modules):
             return sentence
     for cell in answer:
         for sentence in reached_for(cell, name, reads_files):
@@ -79,8 +81,7 @@ def reached_for(cell: Cell, name: str, reads_files: bool) -> Iterator[str]:
         if word in FILES and not reads_files:
             yield (f"{name} reads or writes files (`{word}`): an answer is made from its inputs "
                    "alone.")
-        dunder = re.fullmatch(r"__\w+__", word) and word not in HARMLESS and word not in RUNS_TEXT
-        if word in PROGRAM and isinstance(node.ctx, ast.Load) or dunder:
+        if word in PROGRAM and isinstance(node.ctx, ast.Load):
             yield (f"{name} reaches for the program that runs it (`{word}`): an answer only "
                    "computes its result from its inputs.")
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from minigpt.marking.asking import NO_GRADIENTS
+
 TOLERANCE = 1e-4        # as in classroom.checks: two float32 computations of the same numbers
 
 
@@ -79,12 +81,13 @@ def one_number(value) -> float | None:
 def gradients_agree(answer, out, gradients: list[Tensor] | None) -> bool:
     """Whether [result, gradients] are right: each gradient up to its own size.
 
-    Where None is right, nobody looks at the gradients.
+    Where None is right, nobody looks at the gradients; what torch refuses to differentiate passes,
+    as in the classroom's checks.
     """
     if not (isinstance(answer, list) and len(answer) == 2):
         return False
     result, found = answer
-    if not agrees(result, out) or gradients is None:
+    if not agrees(result, out) or gradients is None or found == NO_GRADIENTS:
         return agrees(result, out)
     return (isinstance(found, list) and len(found) == len(gradients)
             and all(_same_direction(one, other) for one, other in zip(found, gradients)))

@@ -101,7 +101,8 @@ def rates(odd: bool):
         warmup, floor = random.randint(2, 9), peak * random.uniform(0.05, 0.4)
         if odd:
             warmup, floor = random.choice((0, 1, steps - 2)), random.choice((0.0, peak))
-        chosen = {0, warmup, steps - 1} if odd else set(random.sample(range(steps), 5))
+        chosen = ({0, warmup, steps - 1} if odd else
+                  {random.randrange(warmup), *random.sample(range(warmup, steps), 4)})
         for step in chosen:
             right = peak * (step + 1) / warmup if step < warmup else floor + (peak - floor) * (
                 1 + math.cos(math.pi * (step - warmup) / (steps - 1 - warmup))) / 2
