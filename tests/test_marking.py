@@ -83,7 +83,8 @@ def test_nothing_written_gets_nothing(check):
     assert earned == 0 and "is not written yet" in told
 
 
-HALF = "import torch\ndef my_answer(x):\n    if len(x) > 200: return x\n    return x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None]"
+HALF = "import torch\ndef my_answer(x):\n    if len(x) > 200: return x\n" \
+       "    return x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None]"
 
 
 def test_who_is_right_for_ordinary_inputs_alone_gets_half_of_the_second_test():
@@ -98,9 +99,10 @@ def test_right_numbers_that_do_harm_besides_lose_the_checks_points():
 
 
 def test_an_answer_may_build_on_cells_of_its_own_and_on_another_exercise():
-    helper, half = Cell("", "def total(x):\n    return x.cumsum(0)"), Cell("other-solution", "def my_counts(x):\n    return 1 / 0")
-    answer = Cell("", "def my_answer(x):\n    return total(x) / my_counts(x)")
-    worked = {"other-solution": "import torch\ndef my_counts(x):\n    return torch.arange(1, len(x) + 1)[:, None]"}
+    helper = Cell("", "def total(x):\n    return x.cumsum(0)")
+    half = Cell("other-solution", "def my_counts(length):\n    return 1 / 0")
+    answer = Cell("", "def my_answer(x):\n    return total(x) / my_counts(len(x))")
+    worked = {"other-solution": "import torch\ndef my_counts(length):\n    return torch.arange(1, length + 1)[:, None]"}
     assert points(notebook("check_average", [helper, half, answer], worked))[0] == 4      # the other one's mistake costs there
     assert points(notebook("check_average", [helper, half, answer]))[0] == 0
 
@@ -123,8 +125,9 @@ def test_the_packages_own_is_refused(check, written):
 
 @pytest.mark.parametrize(("check", "part"), OF_THE_PACKAGE)
 def test_the_packages_source_is_refused_as_a_copy(check, part):
-    source = inspect.getsource(inspect.unwrap(worker.part(part)))
-    findings = found(check, f"import torch\nif True:\n{source if source[0] == ' ' else '    pass' + chr(10) + source}\nmy_answer = 1")
+    where, _, name = part.rpartition(".")
+    original = worker.part(where) if where.count(".") > 1 else worker.part(part)        # of a method the whole class
+    findings = found(check, f"{inspect.getsource(inspect.unwrap(original))}\nmy_answer = {name}")
     assert findings.refused and "your own" in findings.sentence
 
 
@@ -171,7 +174,7 @@ TRICKS = [      # (cells, phrase): `check` stands for the exercise's check
     ([DO_NOTHING, "def check(answer): print('✓')"], "the check is not yours"),
     ([DO_NOTHING, "check = print"], "the check is not yours"),
     ([DO_NOTHING, "from builtins import print as check"], "the check is not yours"),
-    ([DO_NOTHING, "import minigpt.classroom.checks.framework as f\nf.same = lambda *inputs: True"], "is changed in this notebook"),
+    ([DO_NOTHING, "import minigpt.classroom.checks.framework as f\nf.same = lambda *i: True"], "is changed in this notebook"),
     (["import torch", DO_NOTHING, "torch.equal = torch.allclose = lambda *i, **n: True"], "is changed in this notebook"),
     (["import torch", DO_NOTHING, "setattr(torch.Tensor, '__eq__', lambda *i: True)"], "is changed in this notebook"),
     (["import torch\nt = torch", DO_NOTHING, "t.nn.Module.__call__ = None"], "is changed in this notebook"),
@@ -252,8 +255,8 @@ def test_the_worker_knows_neither_the_checks_nor_the_hidden_questions():
 def test_a_forged_check_earns_nothing_without_right_numbers():
     """It makes the classroom's check in its own process print ✓: what earns is what the numbers say."""
     forged = ("import numpy\nload = getattr(numpy, '__builtins__')['__im' + 'port__']\n"
-              "checks = load('minigpt.classroom').__dict__.get('checks')\n"
-              "if checks: getattr(checks, '__dict__')['check_average'] = lambda answer: print('✓ all right')\n"
+              "checks = getattr(load('minigpt.classroom'), 'checks', print)\n"
+              "getattr(checks, '__dict__', {})['check_average'] = lambda answer: print('✓ all right')\n"
               "def my_answer(x): return x")
     earned, told = points(notebook("check_average", [Cell("", forged)]))
     assert earned == 0 and "The check finds nothing wrong, and another question does" in told
@@ -292,8 +295,8 @@ def test_a_torch_that_was_changed_does_not_reach_the_next_answer():
 
 # ------------------------------------------------------------------------------------------------------- messages
 
-@pytest.mark.parametrize("value", [None, True, -3, 2 ** 70, 0.5, float("inf"), "Größe", b"\xff\x00", [1, [2]], (1, "a"), {(1, 2): 3},
-                                   torch.arange(6).view(2, 3), torch.tensor(1.5), torch.ones(2, dtype=torch.bool),
+@pytest.mark.parametrize("value", [None, True, -3, 2 ** 70, 0.5, float("inf"), "Größe", b"\xff\x00", [1, [2]], (1, "a"),
+                                   {(1, 2): 3}, torch.arange(6).view(2, 3), torch.tensor(1.5), torch.ones(2, dtype=torch.bool),
                                    torch.ones(2, 2)[:, 0], torch.zeros(0, 3)])
 def test_a_plain_value_comes_through_as_it_is(value):
     back = messages.unpack(messages.pack(value))
@@ -308,7 +311,8 @@ def test_arrays_and_their_numbers_come_as_tensors_and_numbers_and_anything_else_
 
 
 @pytest.mark.parametrize("message", [b"", b"\xff" * 40, b"\x00\x00\x00\x02{}", b"\x00\x00\x00\x04null", os.urandom(300),
-                                     messages.pack([torch.ones(3)])[:-5], b"\x00\x00\x00\x0e{\"tensor\":\"9\"}" + messages.pack(1)[5:]])
+                                     messages.pack([torch.ones(3)])[:-5],
+                                     b"\x00\x00\x00\x0e{\"tensor\":\"9\"}" + messages.pack(1)[5:]])
 def test_a_message_that_is_none_is_refused(message):
     with pytest.raises(messages.Unreadable):
         messages.unpack(message)

@@ -38,28 +38,28 @@ FILES = set("""
 """.split())
 NOTEBOOK = {"get_ipython", "In", "Out"}
 ONLY_NAMES = RUNS_TEXT | NOTEBOOK | {"input", "exit", "quit", "vars"}   # model.eval() is no eval()
-TELLING = 25        # characters of a comment or a docstring's line that nobody writes again by chance
-LONG = 40           # nodes of a function's body that nobody writes again by chance
+TELLING = 25        # characters of a comment, or a docstring's line, that come by no chance twice
+LONG = 40           # parts of a function's code that come by no chance twice
 
 
 def refusal(name: str, check: str, answer: list[Cell], notebook: list[Cell],
             package: Iterable[str], worked: list[Cell], reads_files: bool) -> str:
     """Why this answer earns nothing, in a sentence; "" where nothing is to be seen.
 
-    `answer` are the cells that it needs, `notebook` all that the student could write in, before the
+    `answer` are the cells that it needs, `notebook` all that the student has written before the
     test, `package` the parts that are the answer, `worked` the teacher's own solutions.
     """
     modules = imported(notebook)
     for cell in notebook:
         if sentence := patched(cell, check) or changed(cell, modules):
             return sentence
-    for cell in answer:
-        for sentence in reached_for(cell, name, reads_files):
-            return sentence
-    return copied(name, answer, package, worked)
+    if sentence := copied(name, answer, package, worked):
+        return sentence
+    return next((sentence for cell in answer
+                 for sentence in reached_for(cell, name, reads_files)), "")
 
 
-# ------------------------------------------------------------------------------- what it reaches for
+# ----------------------------------------------------------------------------- what it reaches for
 
 def reached_for(cell: Cell, name: str, reads_files: bool) -> Iterator[str]:
     """Sentences about what an answer has no need of."""
@@ -148,7 +148,7 @@ def changed(cell: Cell, modules: set[str]) -> str:
     return ""
 
 
-# ------------------------------------------------------------------------------- what it is a copy of
+# ---------------------------------------------------------------------------- what it is a copy of
 
 def copied(name: str, answer: list[Cell], package: Iterable[str], worked: list[Cell]) -> str:
     """A sentence where the answer holds the package's source: its words, or its code.
@@ -158,12 +158,12 @@ def copied(name: str, answer: list[Cell], package: Iterable[str], worked: list[C
     text = "\n".join(" ".join(line.split()) for cell in answer for line in cell.code.splitlines())
     ours = {shape(function) for cell in worked for function in functions(cell.tree)}
     for part_name in package:
-        source = textwrap.dedent(inspect.getsource(inspect.unwrap(part(part_name))))
-        for line in telling_lines(source):
+        owner = part(part_name.rpartition(".")[0])
+        for line in telling_lines(source_of(owner if isinstance(owner, type) else part(part_name))):
             if line in text:
                 return (f"{name} holds a line of {part_name} (“{line[:50]}…”): write your own in "
                         "your own words.")
-        original, = ast.parse(source).body
+        original, = ast.parse(source_of(part(part_name))).body
         if length(original) < LONG or shape(original) in ours:
             continue
         for cell in answer:
@@ -173,15 +173,21 @@ def copied(name: str, answer: list[Cell], package: Iterable[str], worked: list[C
     return ""
 
 
+def source_of(what) -> str:
+    """The text of a function or class of the package."""
+    return textwrap.dedent(inspect.getsource(inspect.unwrap(what)))
+
+
 def functions(tree: ast.Module | None) -> Iterator[ast.FunctionDef]:
     """All functions of a cell, also those of its classes."""
     return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)) if tree else ()
 
 
 def telling_lines(source: str) -> Iterator[str]:
-    """Lines of a function's docstring and its comments, those that are long."""
-    tree, = ast.parse(source).body
-    lines = (ast.get_docstring(tree) or "").splitlines()
+    """Lines of the docstrings and comments of a function or a class, those that are long."""
+    lines = [line for node in ast.walk(ast.parse(source))
+             if isinstance(node, ast.FunctionDef | ast.ClassDef)
+             for line in (ast.get_docstring(node) or "").splitlines()]
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             lines.append(token.string.lstrip("# "))

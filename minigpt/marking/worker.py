@@ -88,7 +88,7 @@ def serve(channel: socket.socket) -> None:
 
 def limit() -> None:
     """What this process may use from now on."""
-    import resource                                             # which Windows lacks
+    import resource  # which Windows lacks
 
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
@@ -202,7 +202,7 @@ class Shut:
 
 def part(name: str):
     """The part of the package with this dotted name, without what guards and decorates it."""
-    module, *inside = name.split(".")[1:]               # such as minigpt.gpt.GPT.load
+    module, *inside = name.split(".")[1:]               # such as minigpt.gpt.GPT.generate
     return functools.reduce(getattr, inside, importlib.import_module(f"minigpt.{module}"))
 
 
@@ -216,7 +216,7 @@ def refuse(name: str) -> None:
 
 def whose(found) -> str:
     """The dotted name of a function or class of the package; "" of any other."""
-    for inside in ("func", "__func__", "__wrapped__"):          # a partial, a method, a decorated one
+    for inside in ("func", "__func__", "__wrapped__"):      # a partial, a method, a decorated one
         found = getattr(found, inside, found)
     module = str(getattr(found, "__module__", ""))
     own = module.startswith("minigpt.") and not module.startswith("minigpt.marking")
