@@ -107,17 +107,24 @@ def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int 
     n_windows = max(1, spare // context_length)    # one fewer than fit: room for the offset
     first = step * batch_size
     epochs = range(first // n_windows, (first + batch_size - 1) // n_windows + 1)
-    starts = torch.cat([_epoch(len(ids) - 1, context_length, n_windows, seed, epoch)
-                        for epoch in epochs])                       # (windows of those epochs,)
-    return _windows(ids, starts[first % n_windows:][:batch_size], context_length)
+    starts = []
+    for epoch in epochs:
+        offset, order = _epoch(len(ids) - 1, context_length, n_windows, seed, epoch)
+        begin, end = (max(0, place - epoch * n_windows) for place in (first, first + batch_size))
+        starts.append(order[begin:end].long() * context_length + offset)
+    return _windows(ids, torch.cat(starts), context_length)         # starts of (B,) windows
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch(n_tokens: int, context_length: int, n_windows: int, seed: int, epoch: int) -> Tensor:
-    """Where the windows of one epoch begin, (n_windows,), in the order in which they are taken."""
+def _epoch(n_tokens: int, context_length: int, n_windows: int, seed: int, epoch: int
+           ) -> tuple[Tensor, Tensor]:
+    """Where the first window of an epoch begins, (), and the order of all, (n_windows,).
+
+    The order is in 32 bits: of a text of gigabytes it is the largest thing in memory.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     offset = torch.randint(n_tokens - n_windows * context_length + 1, (), generator=generator)
-    return torch.randperm(n_windows, generator=generator) * context_length + offset
+    return offset, torch.randperm(n_windows, generator=generator, dtype=torch.int32)
 
 
 def _windows(ids, starts: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
