@@ -7,8 +7,10 @@ B windows, T = context_length.
 
 import functools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -54,17 +56,30 @@ def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | Non
     """The ids of a text in pieces, as uint16 in a temporary file; None where there is no text.
 
     The file is memory-mapped. Memory does not grow with the text, and the file goes when nobody
-    needs it any more.
+    needs it any more. `token_file` has one that stays.
     """
-    lengths = np.array([len(token) for token in tokenizer.vocab])
-    n_bytes = 0
     with tempfile.TemporaryFile() as file:
-        file.write(np.array(tokenizer.encode(START), np.uint16).tobytes())
-        for ids in tokenizer.encode_chunks(pieces):
-            file.write(ids.tobytes())
-            n_bytes += int(lengths[ids].sum())
+        _, n_bytes = write_ids(file, tokenizer, pieces)
         file.flush()
         return TokenizedText(np.memmap(file, np.uint16, mode="c"), n_bytes) if n_bytes else None
+
+
+def write_ids(file: BinaryIO, tokenizer: Tokenizer, pieces: Iterable[str],
+              look: Callable[[bytes], None] = lambda content: None) -> tuple[int, int]:
+    """Write the ids of a text in pieces, as uint16: how many they are, and the text's bytes.
+
+    The pieces may end anywhere: the ids are those of the whole. `look` sees what is written.
+    """
+    lengths = np.array([len(token) for token in tokenizer.vocab])
+    n_ids = n_bytes = 0
+    for ids in chain([np.array(tokenizer.encode(START), np.uint16)],
+                     tokenizer.encode_chunks(pieces)):
+        content = ids.tobytes()
+        file.write(content)
+        look(content)
+        n_ids += len(ids)
+        n_bytes += int(lengths[ids].sum())
+    return n_ids, n_bytes - len(START)
 
 
 def check_length(ids, context_length: int) -> None:

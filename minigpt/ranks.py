@@ -22,6 +22,8 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 
+from minigpt.device import find_device
+
 SILENCE = 30        # seconds without a word from a rank, after which it is taken to be lost
 BEAT = 0.05         # seconds between two looks at how far the others are
 WORKING, DONE, FAILED = range(3)
@@ -87,14 +89,14 @@ class Ranks(Alone):
 
     def device(self, name: str) -> str:
         """A GPU of its own for each rank of a machine."""
-        return f"cuda:{self.local_rank}" if name == "cuda" else name
+        return f"cuda:{self.local_rank}" if find_device(name).type == "cuda" else name
 
     def network(self, model: nn.Module) -> nn.Module:
         """The model within DistributedDataParallel, with rank 0's weights.
 
         The ranks' buffers are alike, as they are computed from the size alone.
         """
-        return nn.parallel.DistributedDataParallel(model, broadcast_buffers=False,
+        return nn.parallel.DistributedDataParallel(model, forward_sync_buffers=False,
                                                    gradient_as_bucket_view=True)
 
     def unsent(self, network: nn.Module):
@@ -143,8 +145,8 @@ class Ranks(Alone):
     def _end_if_one_failed(self, states: list[int], error: BaseException | None) -> None:
         if FAILED not in states:
             return
-        if self.rank != states.index(FAILED):       # one sentence is enough
-            raise SystemExit(2)
+        if self.rank != states.index(FAILED):
+            _end_in_silence()
         if self.is_first or not isinstance(error, (ValueError, TypeError, OSError)):
             raise error
         raise ValueError(f"rank {self.rank}: {error}") from error
@@ -156,9 +158,18 @@ class Ranks(Alone):
         for rank, theirs in enumerate(everyones):
             other = [f"{name} is {theirs.get(name)} and not {value}"
                      for name, value in everyones[0].items() if theirs.get(name) != value]
+            if other and not self.is_first:
+                _end_in_silence()
             if other:
                 raise ValueError("all ranks must be started alike, and rank "
                                  f"{rank} differs from rank 0: {', '.join(other)}")
+
+
+def _end_in_silence() -> None:
+    """One sentence is enough. It is another rank's: a launcher ends all as soon as one has ended.
+    """
+    time.sleep(1)
+    raise SystemExit(2)
 
 
 class Meeting(threading.Thread):
