@@ -1,7 +1,7 @@
 """A training run on disk: what `minigpt train` writes down beside the model, to be gone on with.
 
 The file has the model's name and ".run" behind it. It holds the state of the run and the settings
-that it was begun with, and goes when the model is finished. Beside it, in ".tokens", lies the text
+that it was begun with, and goes when the model is finished. Beside it, in ".ids", lies the text
 as the model reads it, and goes with it. Only files of these kinds are ever replaced or removed, and
 only one training at a time may be for one model.
 """
@@ -26,7 +26,7 @@ class RunFile:
 
     def __init__(self, out: Path, settings: dict):
         self.path = out.with_name(out.name + ".run")
-        self.tokens = out.with_name(out.name + ".tokens")
+        self.tokens = out.with_name(out.name + ".ids")
         self.settings = settings
 
     @contextmanager

@@ -142,7 +142,7 @@ def test_a_stop_keeps_the_model_and_resuming_ends_at_the_same_bytes(send, step, 
     stopped = train(text, out, at_step=step, send=send)
     assert stopped.status == 130, stopped.output
     assert f"stopped at step {step}; saved {out}; the same command with --resume goes on" in stopped.output
-    assert everything_in(tmp_path) == ["model.safetensors", "model.safetensors.run", "model.safetensors.tokens"]
+    assert everything_in(tmp_path) == ["model.safetensors", "model.safetensors.ids", "model.safetensors.run"]
     assert math.isfinite(GPT.load(out).evaluate(TEXT)) and GPT.load(out).generate("It", 5, seed=0)
     resumed = train(text, out, "--resume")
     assert resumed.status == 0, resumed.output
