@@ -178,7 +178,7 @@ def _train(options) -> int:
             out, run_file = _check_before(options, ranks)
             if ranks.is_first:
                 stack.enter_context(run_file.alone())
-            started_with = _started_with(options)
+            started_with = _started_with(options) if ranks.size > 1 else {}
         ranks.check_alike(started_with)
         return _train_on(options, out, run_file, ranks)
 

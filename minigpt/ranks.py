@@ -11,6 +11,7 @@ A process by itself is `ALONE`: it does none of that, and nothing of torch.distr
 
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -272,11 +274,19 @@ def joined(device: str) -> Iterator[Alone]:
         torch.distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", rank=found.rank,
             world_size=found.size, timeout=timedelta(seconds=SILENCE))
+        before = signal.signal(signal.SIGTERM, partial(_ended_by_launcher, found))
         try:
             yield Ranks(found)
         finally:
+            signal.signal(signal.SIGTERM, before)
             with suppress(RuntimeError):
                 torch.distributed.destroy_process_group()
+
+
+def _ended_by_launcher(found: Place, number: int, frame) -> None:
+    """torchrun and srun send a SIGTERM to all others where a process has ended."""
+    raise ConnectionError(f"rank {found.rank} of {found.size} was told to end by {found.launcher}: "
+                          "another one has ended")
 
 
 def check_engine(device: str, found: Place) -> None:
