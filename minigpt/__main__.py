@@ -180,7 +180,21 @@ def _train(options) -> int:
                 stack.enter_context(run_file.alone())
             started_with = _started_with(options) if ranks.size > 1 else {}
         ranks.check_alike(started_with)
-        return _train_on(options, out, run_file, ranks)
+        with _compiler_explained():
+            return _train_on(options, out, run_file, ranks)
+
+
+@contextmanager
+def _compiler_explained() -> Iterator[None]:
+    """In here an error of torch.compile's, as where there is no compiler, becomes a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError("--compile: torch.compile cannot translate the model here, leave it out "
+                         f"({reason})") from error
 
 
 def _check_before(options, ranks: Alone) -> tuple[Path, RunFile]:
