@@ -9,6 +9,7 @@ and of the part held out, 16 bits each; the tokenizer.
 
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,21 @@ from minigpt.tokenizer import Tokenizer
 
 FORMAT = "minigpt tokens"
 HEADER = 4096       # bytes
+
+
+class MappedIds(np.memmap):
+    """Ids in a file, (N,). What is read of them is a copy, and the file's pages are given back.
+
+    They stay with the system, which may need their place for others; without this they would count
+    as this process's memory, until the whole text did.
+    """
+
+    def __getitem__(self, index):
+        """The ids at a slice, or at an array of places."""
+        found = np.array(super().__getitem__(index))
+        if hasattr(mmap, "MADV_DONTNEED"):              # Windows takes pages back by itself
+            self._mmap.madvise(mmap.MADV_DONTNEED)
+        return found
 
 
 def key(sources: Sequence[str | os.PathLike], vocab_size: int, method: str) -> str:
@@ -61,7 +77,7 @@ def read(path: Path, made_of: str) -> tuple[Tokenizer, list[TokenizedText | None
         return None
     start, texts = HEADER, []
     for part in header["parts"]:
-        ids = np.memmap(path, np.uint16, "c", start, (part["ids"],))
+        ids = MappedIds(path, np.uint16, "r", start, (part["ids"],))
         texts.append(TokenizedText(ids, part["bytes"]) if part["bytes"] else None)
         start += ids.nbytes
     with open(path, "rb") as file:

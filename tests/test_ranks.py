@@ -355,6 +355,7 @@ def of_another_version(rank, words):
 @pytest.mark.parametrize(("words", "said"), [
     (("--batch-size", "2"), "batch_size must be at least 3 (accumulate, 1 for each of 3 processes), not 2"),
     (("--batch-size", "5", "--accumulate", "2"), "batch_size must be at least 6 (accumulate, 2 for each of 3 processes), not 5"),
+    (("--vocab-size", "255"), "vocab_size must be at least 256"),
     (("--context-length", "5000"), "take a longer text or a shorter context")])
 def test_what_cannot_be_shared_out_is_said_once(words, said, text, tmp_path):
     assert said in one_sentence(train(3, text, tmp_path / "m.safetensors", *words))

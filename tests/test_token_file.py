@@ -1,7 +1,11 @@
 """The tokens of a text in a file: those of the whole text, made once, and never another text's."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from commands import TEXT
 
 from minigpt import GPT, Tokenizer, corpus, files, gpt, token_file
@@ -33,6 +37,31 @@ def test_what_is_mapped_is_what_memory_would_hold(method, vocab_size, text, tmp_
         assert ours.n_bytes == theirs.n_bytes == len(part.encode())
     (trained_on, _) = token_file.header_of(tmp_path / "m.ids")["parts"]
     assert trained_on["sha256"] == files.hashlib.sha256(in_memory.training_text.ids).hexdigest()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells which pages a process has")
+def test_what_was_read_is_not_this_processs_memory(tmp_path):
+    token_file.write(tmp_path / "m.ids", "x", Tokenizer.train("a", 256, "bytes"), ["some text. " * 10_000] * 100, [])
+    _, (training, _) = token_file.read(tmp_path / "m.ids", "x")
+
+    def resident():
+        """kB of the file that count as this process's."""
+        lines, here = Path("/proc/self/smaps").read_text().splitlines(), False
+        found = 0
+        for line in lines:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                here = line.endswith("m.ids")
+            elif here and line.startswith("Rss:"):
+                found += int(line.split()[1])
+        return found
+
+    kilobytes = training.ids.nbytes // 1000
+    assert kilobytes > 20_000
+    for start in range(0, len(training.ids), 100_000):
+        training.ids[start:start + 100_000]
+    training.ids[torch.arange(0, len(training.ids), 1000)]
+    assert resident() < 0.1 * kilobytes
+    assert int(np.asarray(training.ids)[:1].sum()) == 10 and len(training.ids[5:9]) == 4
 
 
 @pytest.mark.parametrize("size", [1, 7, 50])
