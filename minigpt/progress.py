@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
-from minigpt.ranks import ALONE, Alone
+from minigpt.ranks import ALONE, GRACE, Alone
 from minigpt.training import Report
 
 
@@ -82,6 +82,8 @@ def stop_request(ranks: Alone = ALONE) -> Iterator[StopRequest]:
             stop.at_once = True
             raise KeyboardInterrupt
         stop.requested = True
+        if number == signal.SIGTERM:
+            ranks.end_within(GRACE)
         if not ranks.is_first:              # they are all asked, and one of them says so
             return
         with suppress(RuntimeError):        # the signal came while something else was being printed
@@ -92,6 +94,7 @@ def stop_request(ranks: Alone = ALONE) -> Iterator[StopRequest]:
     try:
         yield stop
     finally:
+        ranks.end_within(0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from minigpt.device import find_device
 
 SILENCE = 30        # seconds without a word from a rank, after which it is taken to be lost
+GRACE = 15          # seconds for the step under way, where a launcher has told all to end
 BEAT = 0.05         # seconds between two looks at how far the others are
 WORKING, DONE, FAILED = range(3)
 
@@ -78,6 +79,9 @@ class Alone:
     def check_alike(self, settings: dict[str, str]) -> None:
         """Raise ValueError, on every rank, unless all were started with the same settings."""
 
+    def end_within(self, seconds: float) -> None:
+        """Raise ConnectionError after so many seconds; 0 takes it back."""
+
 
 ALONE = Alone()
 
@@ -86,6 +90,7 @@ class Ranks(Alone):
     """This process as one of several. `joined` makes one, once they have found one another."""
 
     def __init__(self, place: "Place"):
+        self.place = place
         self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
         self.is_first = self.rank == 0
 
@@ -165,6 +170,17 @@ class Ranks(Alone):
             if other:
                 raise ValueError("all ranks must be started alike, and rank "
                                  f"{rank} differs from rank 0: {', '.join(other)}")
+
+
+    def end_within(self, seconds: float) -> None:
+        """Raise ConnectionError after so many seconds; 0 takes it back.
+
+        Launchers send SIGTERM where a rank has ended, and this one may be in an evaluation that
+        takes minutes. Windows has no such alarm: there the launcher kills.
+        """
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, partial(_ended_by_launcher, self.place))
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _end_in_silence() -> None:

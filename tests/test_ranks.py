@@ -280,6 +280,30 @@ def test_a_rank_that_dies_ends_the_others_with_a_sentence_and_the_run_is_whole(t
     assert f"going on from step {int(tensors['progress'][0])}" in again[0].output and again[0].status == 130
 
 
+def in_a_long_evaluation(rank, words):
+    """Rank 0 is told to end as torchrun does it, the other one being gone, in an evaluation that takes a minute."""
+    from minigpt import progress, training
+    progress.GRACE = 1
+
+    def evaluation(model, text, ranks):
+        if ranks.rank == 1:
+            os._exit(9)
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+
+    training.evaluate = evaluation
+    return main([str(word) for word in words])
+
+
+@posix
+def test_a_long_evaluation_is_not_waited_for_where_a_rank_has_ended(text, tmp_path):
+    words = ("train", text, "--out", tmp_path / "m.safetensors", *TINY, "--steps", "4", "--save-every", "1")
+    first, second = on_ranks(2, in_a_long_evaluation, words, seconds=30)
+    assert (first.status, second.status) == (2, 9)
+    assert "minigpt: rank 0 of 2 was told to end by torchrun: another one has ended" in first.output
+    assert "Traceback" not in first.output
+
+
 def torchrun(size, *words, **keywords):
     # a session of its own: what is sent to it is not sent to the tests
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(minigpt.__file__).parents[1])}
