@@ -11,7 +11,7 @@ import minigpt  # noqa: F401
 import torch
 
 NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "page", "wall", "reach",
-         "real")
+         "real", "ranks")
 RESULTS = Path(__file__).with_name("results.json")
 
 

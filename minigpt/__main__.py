@@ -6,27 +6,30 @@ exit status 2.
 
 import argparse
 import glob
-import hashlib
 import os
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 import minigpt
-from minigpt import arguments, corpus, files, presets
+from minigpt import arguments, corpus, files, presets, token_file
+from minigpt.device import find_device
 from minigpt.gpt import GPT, SIZES
 from minigpt.model import POSITIONS
 from minigpt.progress import stop_request, until_stopped
+from minigpt.ranks import Alone, joined
 from minigpt.run_file import RunFile
 from minigpt.tokenizer import METHODS
 from minigpt.training import training_loop
-from minigpt.training_state import TrainingDiverged, TrainingState
+from minigpt.training_state import TrainingDiverged, TrainingState, check_rows
 
-RECIPE = ("batch_size", "learning_rate", "label_smoothing")
+RECIPE = ("batch_size", "learning_rate", "label_smoothing")     # what a run is resumed with, too
 FRACTIONS = ("dropout", "learning_rate", "label_smoothing")
 CHOICES = {"method": METHODS, "positions": POSITIONS}
 OUT = Path("model.safetensors")
@@ -90,10 +93,16 @@ def _add_train(train: argparse.ArgumentParser) -> None:
             how = {"action": argparse.BooleanOptionalAction,
                    "help": "the head is the token embedding (default: the preset's)"}
         train.add_argument("--" + name.replace("_", "-"), **how)
+    train.add_argument("--accumulate", type=int, default=1, metavar="PARTS",
+                       help="read a batch in so many parts, where it is too large for memory "
+                       "(default: 1)")
     train.add_argument("--evaluations", type=int, default=4,
                        help="how often the validation loss is measured (default: 4)")
     train.add_argument("--seed", type=int, default=0, help="default: 0")
     _add_device(train)
+    train.add_argument("--compile", action="store_true",
+                       help="let torch.compile translate the model first: a minute, or several, "
+                       "which a long run on a GPU wins back")
     train.add_argument("--half", action="store_true", help="store the weights in 16 bits")
     begin = train.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true",
@@ -161,15 +170,36 @@ def _files(words: list[str]) -> Iterator[list[str | Path]]:
 # ---- train ---------------------------------------------------------------------------------------
 
 def _train(options) -> int:
-    with _files(options.texts) as texts:
-        options.texts = texts
-        out, run_file = _check_before(options)
-        with run_file.alone():
-            return _train_alone(options, out, run_file)
+    with joined(find_device(options.device).type) as ranks, ExitStack() as stack:
+        with ranks.together():
+            if STANDARD_INPUT in options.texts and ranks.size > 1:
+                raise ValueError("standard input (-) has one reader: give several processes a file")
+            options.texts = stack.enter_context(_files(options.texts))
+            out, run_file = _check_before(options, ranks)
+            if ranks.is_first:
+                stack.enter_context(run_file.alone())
+            started_with = _started_with(options) if ranks.size > 1 else {}
+        ranks.check_alike(started_with)
+        with _compiler_explained():
+            return _train_on(options, out, run_file, ranks)
 
 
-def _check_before(options) -> tuple[Path, RunFile]:
+@contextmanager
+def _compiler_explained() -> Iterator[None]:
+    """In here an error of torch.compile's, as where there is no compiler, becomes a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError("--compile: torch.compile cannot translate the model here, leave it out "
+                         f"({reason})") from error
+
+
+def _check_before(options, ranks: Alone) -> tuple[Path, RunFile]:
     """Where the model and the run go. Raises an error for all that can be known to end badly."""
+    check_rows(_recipe(options), ranks)
     if options.out is None and OUT.exists():
         raise ValueError(f"{OUT} is there already: name another file with --out, or this one, to "
                          "replace it")
@@ -183,16 +213,23 @@ def _check_before(options) -> tuple[Path, RunFile]:
         raise ValueError(f"--save-every must be at least 1, not {options.save_every}")
     for source in options.texts:
         text = corpus.text_file("text", source)
-        for path in (out, run_file.path):
+        for path, what in ((out, "the model"), (run_file.path, "the run"),
+                           (run_file.tokens, "its tokens")):
             if path.exists() and path.samefile(text):
-                raise ValueError(f"--out {out} would replace the text {source} by "
-                                 f"{'the model' if path == out else 'the run'}: choose another "
-                                 "name")
-    if not options.resume:
-        run_file.check_free(options.restart)
-    for path in (out, run_file.path):
-        files.check_writable(path)
+                raise ValueError(f"--out {out} would replace the text {source} by {what}: choose "
+                                 "another name")
+    if ranks.is_first:                      # the others write nothing
+        run_file.check_tokens()
+        if not options.resume:
+            run_file.check_free(options.restart)
+        for path in (out, run_file.path, run_file.tokens):
+            files.check_writable(path)
     return out, run_file
+
+
+def _recipe(options) -> presets.Recipe:
+    given = {name: getattr(options, name) for name in RECIPE}
+    return presets.recipe(options.preset, **given, accumulate=options.accumulate)
 
 
 def _settings(options) -> dict:
@@ -204,51 +241,82 @@ def _settings(options) -> dict:
     return budget | {name: getattr(options, name) for name in names}
 
 
-def _train_alone(options, out: Path, run_file: RunFile) -> int:
-    recipe = presets.recipe(options.preset, **{name: getattr(options, name) for name in RECIPE})
-    size = {name: getattr(options, name) for name in SIZES}
-    gpt = GPT.from_files(options.texts, preset=options.preset, seed=options.seed,
-                         device=options.device, progress=True, **size)
-    settings = run_file.settings
-    settings["text"] = hashlib.sha256(gpt.training_text.ids).hexdigest()
-    state = TrainingState(gpt.model, recipe, options.seed)
-    if options.resume:
-        run_file.load(state)
-        print(f"going on from step {state.step}")
-    loop = training_loop(state, gpt.training_text, gpt.validation_text, steps=settings["steps"],
-                         seconds=settings["seconds"], evaluations=options.evaluations)
+def _started_with(options) -> dict[str, str]:
+    """All in which ranks may differ, and must not."""
+    options_alike = ("device", "accumulate", "compile", "save_every", "resume", "restart")
+    words = _settings(options) | {name: getattr(options, name) for name in options_alike}
+    words |= {"minigpt": minigpt.__version__, "torch": torch.__version__}
+    words |= {f"the SHA-256 of text {i}": corpus.digest(source)
+              for i, source in enumerate(options.texts, 1)}
+    return {name: str(word) for name, word in words.items()}
+
+
+def _train_on(options, out: Path, run_file: RunFile, ranks: Alone) -> int:
+    """Train, on every rank; the first one writes and speaks."""
+    with ranks.together(in_turn=True):
+        size = {name: getattr(options, name) for name in SIZES}
+        gpt = GPT.from_files(options.texts, preset=options.preset, seed=options.seed,
+                             device=ranks.device(options.device), progress=ranks.is_first,
+                             tokens=run_file.tokens, **size)
+        settings = run_file.settings
+        settings["text"] = token_file.header_of(run_file.tokens)["parts"][0]["sha256"]
+    state = TrainingState(gpt.model, _recipe(options), options.seed, ranks=ranks,
+                          compiled=options.compile)
+    say = print if ranks.is_first else _nothing
+    with ranks.together():
+        if options.resume:
+            run_file.load(state)
+            say(f"going on from step {state.step}")
+        loop = training_loop(state, gpt.training_text, gpt.validation_text,
+                             steps=settings["steps"], seconds=settings["seconds"],
+                             evaluations=options.evaluations)
 
     def save(step):
         gpt.about = replace(gpt.about, steps=step, held_out_loss=state.validation_loss)
         gpt.save(out, half=options.half)
 
+    if ranks.size > 1:
+        say(f"training on {ranks.size} processes")
     try:
-        with stop_request() as stop:
-            for report in until_stopped(loop, stop):
+        with stop_request(ranks) as stop:
+            for report in until_stopped(loop, stop, progress=ranks.is_first):
                 if report.step % options.save_every == 0:
-                    run_file.save(state)
+                    state.check()                   # on every rank, so that all find the same
+                    with ranks.together():
+                        if ranks.is_first:
+                            run_file.save(state)
     except KeyboardInterrupt:
         if not stop.at_once:
             raise
     except TrainingDiverged:
-        step, _ = state.good
-        if step > 0:
-            run_file.give_way(lambda: save(step))
-            print(f"saved {out}, the model of step {step}", file=sys.stderr)
-        raise
-    run_file.give_way(lambda: save(state.step))
-    if stop:
-        if not stop.at_once:            # in the middle of a step there is nothing to go on from
-            run_file.save(state)
+        with ranks.together():
+            step, _ = state.good
+            if step > 0 and ranks.is_first:
+                run_file.give_way(lambda: save(step))
+                print(f"saved {out}, the model of step {step}", file=sys.stderr)
+            raise
+    stopped = stop.at_once or stop.of_any()
+    # In the middle of a step the others wait elsewhere, and there is nothing to go on from.
+    with nullcontext() if stop.at_once else ranks.together():
+        if ranks.is_first:
+            run_file.give_way(lambda: save(state.step))
+            if stopped and not stop.at_once:
+                run_file.save(state)
+            if not stopped:
+                run_file.remove()
+    if stopped:
         how = "; the same command with --resume goes on" if run_file.path.exists() else ""
-        print(f"stopped at step {state.step}; saved {out}{how}")
+        say(f"stopped at step {state.step}; saved {out}{how}")
         return 130
-    run_file.remove()
     measured = ""
     if state.validation_loss is not None:
         measured = f", held-out loss {state.validation_loss:.3f} nats per byte"
-    print(f"{state.step} steps in {state.seconds:.0f} s{measured}; saved {out}")
+    say(f"{state.step} steps in {state.seconds:.0f} s{measured}; saved {out}")
     return 0
+
+
+def _nothing(words: str) -> None:
+    """What all ranks but the first have to say."""
 
 
 # ---- sample, evaluate, page ----------------------------------------------------------------------

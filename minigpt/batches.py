@@ -7,8 +7,10 @@ B windows, T = context_length.
 
 import functools
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -54,17 +56,30 @@ def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | Non
     """The ids of a text in pieces, as uint16 in a temporary file; None where there is no text.
 
     The file is memory-mapped. Memory does not grow with the text, and the file goes when nobody
-    needs it any more.
+    needs it any more. `token_file` has one that stays.
     """
-    lengths = np.array([len(token) for token in tokenizer.vocab])
-    n_bytes = 0
     with tempfile.TemporaryFile() as file:
-        file.write(np.array(tokenizer.encode(START), np.uint16).tobytes())
-        for ids in tokenizer.encode_chunks(pieces):
-            file.write(ids.tobytes())
-            n_bytes += int(lengths[ids].sum())
+        _, n_bytes = write_ids(file, tokenizer, pieces)
         file.flush()
         return TokenizedText(np.memmap(file, np.uint16, mode="c"), n_bytes) if n_bytes else None
+
+
+def write_ids(file: BinaryIO, tokenizer: Tokenizer, pieces: Iterable[str],
+              look: Callable[[bytes], None] = lambda content: None) -> tuple[int, int]:
+    """Write the ids of a text in pieces, as uint16: how many they are, and the text's bytes.
+
+    The pieces may end anywhere: the ids are those of the whole. `look` sees what is written.
+    """
+    lengths = np.array([len(token) for token in tokenizer.vocab])
+    n_ids = n_bytes = 0
+    for ids in chain([np.array(tokenizer.encode(START), np.uint16)],
+                     tokenizer.encode_chunks(pieces)):
+        content = ids.tobytes()
+        file.write(content)
+        look(content)
+        n_ids += len(ids)
+        n_bytes += int(lengths[ids].sum())
+    return n_ids, n_bytes - len(START)
 
 
 def check_length(ids, context_length: int) -> None:
@@ -107,17 +122,24 @@ def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int 
     n_windows = max(1, spare // context_length)    # one fewer than fit: room for the offset
     first = step * batch_size
     epochs = range(first // n_windows, (first + batch_size - 1) // n_windows + 1)
-    starts = torch.cat([_epoch(len(ids) - 1, context_length, n_windows, seed, epoch)
-                        for epoch in epochs])                       # (windows of those epochs,)
-    return _windows(ids, starts[first % n_windows:][:batch_size], context_length)
+    starts = []
+    for epoch in epochs:
+        offset, order = _epoch(len(ids) - 1, context_length, n_windows, seed, epoch)
+        begin, end = (max(0, place - epoch * n_windows) for place in (first, first + batch_size))
+        starts.append(order[begin:end].long() * context_length + offset)
+    return _windows(ids, torch.cat(starts), context_length)         # starts of (B,) windows
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch(n_tokens: int, context_length: int, n_windows: int, seed: int, epoch: int) -> Tensor:
-    """Where the windows of one epoch begin, (n_windows,), in the order in which they are taken."""
+def _epoch(n_tokens: int, context_length: int, n_windows: int, seed: int, epoch: int
+           ) -> tuple[Tensor, Tensor]:
+    """Where the first window of an epoch begins, (), and the order of all, (n_windows,).
+
+    The order is in 32 bits: of a text of gigabytes it is the largest thing in memory.
+    """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     offset = torch.randint(n_tokens - n_windows * context_length + 1, (), generator=generator)
-    return torch.randperm(n_windows, generator=generator) * context_length + offset
+    return offset, torch.randperm(n_windows, generator=generator, dtype=torch.int32)
 
 
 def _windows(ids, starts: Tensor, context_length: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ where `split` would cut it.
 """
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -145,6 +146,13 @@ def read_chunks(source: str | os.PathLike, start: int = 0, stop: int | None = No
             if wanted:
                 yield wanted
             position += len(chunk)
+
+
+@takes(source=text_file)
+def digest(source: str | os.PathLike) -> str:
+    """The SHA-256 of the file's bytes, by which two machines know that they have the same text."""
+    with open(source, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @takes(text=arguments.text)

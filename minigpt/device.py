@@ -5,9 +5,10 @@ Nothing here knows of the model.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minigpt.arguments import shown
@@ -47,18 +48,42 @@ def processor_has_bfloat16() -> bool:
     return torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16's instructions. Apple's GPUs are not asked: untried."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and processor_has_bfloat16()
+
+
 @contextmanager
 def matrix_products(device: torch.device, bfloat16: bool) -> Iterator[None]:
     """In here, matrix products are in bfloat16 if so asked; else in float32.
 
-    Where the processor has no instructions for it, they stay in float32. A bfloat16 is a float32
+    Where the device has no instructions for it, they stay in float32. A bfloat16 is a float32
     without its last 16 bits: the same range, 8 significant bits (2.4 decimal digits). What is added
     up stays float32, so the loss hardly notices.
     """
-    if bfloat16 and device.type == "cpu" and processor_has_bfloat16():
-        # torch's fused attention takes longer over a short context in bfloat16 than the plain
-        # products do.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            yield
-    else:
+    if not bfloat16 or not has_bfloat16(device):
         yield
+        return
+    # A processor's fused attention takes longer over a short context in bfloat16 than the plain
+    # products do.
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, torch.bfloat16), attention:
+        yield
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the processor's on the device; a GPU fetches it while the processor goes on.
+
+    For that it has to lie in memory that stays where it is, "pinned".
+    """
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done all that it was given. A processor always has."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -32,13 +33,20 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
     A symbolic link stays one, and what it points to is written. Raises OSError naming the file when
     it cannot be written, or is no ordinary file (a folder, a device); nothing is then changed.
     """
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write to in here, which is at `path` afterwards, as `write_atomically` does it."""
     with _explained(path):
         target = _target(path)
         _remove_abandoned(target)
         temporary = _temporary(target)
         try:
             with open(temporary, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             # mkstemp's files are for their owner alone; this one is as it was, or an ordinary one.

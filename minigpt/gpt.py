@@ -9,11 +9,14 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from minigpt import corpus, files, page, presets
+from minigpt import corpus, files, page, presets, token_file
 from minigpt.about import About
 from minigpt.arguments import (
     SEED,
@@ -24,6 +27,7 @@ from minigpt.arguments import (
     integer,
     nonempty_text,
     number,
+    or_none,
     path,
     shown,
     takes,
@@ -42,6 +46,7 @@ KIND = "minigpt model"
 SIZES = ("vocab_size", "method",
          *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
 Chunks = Callable[[], Iterable[str]]        # gives a text in chunks, as often as it is called
+LARGEST_SAMPLE = 100_000_000        # characters that a tokenizer learns from, of a larger file
 
 
 def _one_or_more_books(name, value) -> list[str]:
@@ -59,6 +64,43 @@ def _sources(name, value) -> Sequence[str | os.PathLike]:
         raise TypeError(f"{name} must be a list of files (for one file, a list of one), "
                         f"not {shown(value)}")
     return value
+
+
+def _trained(training: Chunks, every: int, vocab_size: int, method: str, show) -> Tokenizer:
+    """A tokenizer for a text, of which it reads every so-manyth chunk."""
+    chunks = islice(training(), 0, None, every)
+    return Tokenizer.train(show(chunks, "reading"), vocab_size, method,
+                           progress=lambda merges, n: show(merges, "merges", n))
+
+
+def _tokenized(training: Chunks, held_out: Chunks, every: int, vocab_size: int, method: str, show
+               ) -> tuple[Tokenizer, list[TokenizedText | None]]:
+    """A tokenizer, and what it makes of both parts of a text."""
+    tokenizer = _trained(training, every, vocab_size, method, show)
+    return tokenizer, [tokenize(tokenizer, show(training(), "tokenizing")),
+                       tokenize(tokenizer, held_out())]
+
+
+def _tokenized_files(sources: Sequence[str | os.PathLike], tokens: Path | None, vocab_size: int,
+                     method: str, show) -> tuple[Tokenizer, list[TokenizedText | None]]:
+    """The same of files, kept in the file `tokens` where one is given, or found there."""
+    made_of = token_file.key(sources, vocab_size, method) if tokens else ""
+    if tokens and (found := token_file.read(tokens, made_of)):
+        return found
+    cuts = [(source, corpus.split_position(source)) for source in sources]
+    every = math.ceil(sum(cut for _, cut in cuts) / LARGEST_SAMPLE) or 1
+
+    def training():
+        return (piece for source, cut in cuts for piece in corpus.read_chunks(source, stop=cut))
+
+    def held_out():
+        return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
+
+    if not tokens:
+        return _tokenized(training, held_out, every, vocab_size, method, show)
+    tokenizer = _trained(training, every, vocab_size, method, show)
+    token_file.write(tokens, made_of, tokenizer, show(training(), "tokenizing"), held_out())
+    return token_file.read(tokens, made_of)
 
 
 def _title(name, value) -> str | None:
@@ -97,43 +139,41 @@ class GPT:
         TypeError or ValueError naming the argument.
         """
         training, held_out = corpus.split(text)
-        return cls._from_chunks(lambda: training, lambda: held_out, preset, seed, device, progress,
-                                vocab_size=vocab_size, method=method, **size)
+        return cls._untrained(partial(_tokenized, lambda: training, lambda: held_out, 1), preset,
+                              seed, device, progress, vocab_size=vocab_size, method=method, **size)
 
     @classmethod
-    @takes(sources=_sources, seed=TRAINING_SEED, device=a_device, progress=flag)
+    @takes(sources=_sources, seed=TRAINING_SEED, device=a_device, progress=flag,
+           tokens=or_none(path))
     def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom",
-                   seed: int = 0, device: str = "cpu", progress: bool = False, **size) -> "GPT":
-        """The same for files (or names of texts that ship), none of which is read as a whole."""
-        cuts = [(source, corpus.split_position(source)) for source in sources]
+                   seed: int = 0, device: str = "cpu", progress: bool = False,
+                   tokens: str | os.PathLike | None = None, **size) -> "GPT":
+        """The same for files (or names of texts that ship), none of which is read as a whole.
 
-        def training():
-            return (piece for source, cut in cuts for piece in corpus.read_chunks(source, stop=cut))
-
-        def held_out():
-            return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
-
-        gpt = cls._from_chunks(training, held_out, preset, seed, device, progress, **size)
+        `tokens`: a file that the texts' tokens are kept in. Whoever comes with the same texts and
+        the same file, later or in another process, finds them there. Of texts of more than 100
+        million characters the tokenizer sees so many, spread over all of them.
+        """
+        tokenized = partial(_tokenized_files, sources, tokens)
+        gpt = cls._untrained(tokenized, preset, seed, device, progress, **size)
         names = ", ".join(os.path.basename(source) for source in sources)
         gpt.about.text = names.encode(errors="replace").decode()    # a name may be no Unicode
         return gpt
 
     @classmethod
-    def _from_chunks(cls, training: Chunks, held_out: Chunks, preset: str, seed: int,
-                     device: torch.device, progress: bool, **size) -> "GPT":
+    def _untrained(cls, tokenized: Callable, preset: str, seed: int, device: torch.device,
+                   progress: bool, **size) -> "GPT":
         given = {name: value for name, value in size.items() if value is not None}
         size = presets.preset(preset).size | given
         vocab_size, method = size.pop("vocab_size"), size.pop("method")
         config = GPTConfig(**size)              # a size that cannot be is refused before the work
         show = shown_bar if progress else without_bar
-        tokenizer = Tokenizer.train(show(training(), "reading"), vocab_size, method,
-                                    progress=lambda merges, n: show(merges, "merges", n))
+        tokenizer, texts = tokenized(vocab_size, method, show)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = GPTModel(replace(config, vocab_size=tokenizer.vocab_size))
         gpt = cls(tokenizer, model.to(device))
-        gpt.training_text = tokenize(tokenizer, show(training(), "tokenizing"))
-        gpt.validation_text = tokenize(tokenizer, held_out())
+        gpt.training_text, gpt.validation_text = texts
         gpt.about.n_bytes = gpt.training_text.n_bytes
         return gpt
 
@@ -161,10 +201,10 @@ class GPT:
     def training_loop(self, *, steps: int | None = None, seconds: float | None = None,
                       text: str | Sequence[str] | None = None, preset: str = "classroom",
                       batch_size: int | None = None, learning_rate: float | None = None,
-                      label_smoothing: float | None = None, seed: int = 0,
-                      evaluations: int = 4) -> Iterator[Report]:
+                      label_smoothing: float | None = None, accumulate: int | None = None,
+                      seed: int = 0, evaluations: int = 4) -> Iterator[Report]:
         """Train step by step: a generator of reports, one a step. `train` explains it."""
-        recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing)
+        recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing, accumulate)
         if text is not None:
             self.training_text, self.validation_text = (tokenize(self.tokenizer, part)
                                                         for part in corpus.split(text))
@@ -188,7 +228,8 @@ class GPT:
 
         Keyword arguments: seconds; text (another text, or several, to train on); preset
         ("classroom" or "reference"); batch_size, learning_rate, label_smoothing (in place of the
-        preset's); seed; evaluations (how often the validation loss is measured). An interrupt
+        preset's); accumulate (in how many parts a batch is read that is too large for memory);
+        seed; evaluations (how often the validation loss is measured). An interrupt
         (Ctrl-C, or the notebook's stop button) ends training between two steps, keeps the model so
         far, and sets `interrupted`.
 

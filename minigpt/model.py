@@ -69,6 +69,12 @@ class GPTConfig:
                 "head": 0 if self.tied else self.vocab_size * C}
 
 
+def activation_bytes(config: GPTConfig, batch_size: int) -> int:
+    """About how much memory a step keeps of its activations for the way back, in float32."""
+    a_token = config.n_layers * (14 * config.d_model + 2 * config.d_ff) + 2 * config.vocab_size
+    return 4 * batch_size * config.context_length * a_token
+
+
 class FeedForward(nn.Module):
     """What a token does with what it has gathered: widen to d_ff, GELU, back to d_model.
 

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from minigpt.device import wait_for
+
 LATEST = 50                          # steps, the median of whose durations is the pace
 KNOWN = 3                            # steps after which the pace is taken to be known
 LARGEST_SHARE = 0.1                  # of a budget of seconds that all evaluations may take together
@@ -95,7 +97,7 @@ class Pace:
         """What happens in here is one step."""
         began = time.perf_counter()
         yield
-        self.durations.append(time.perf_counter() - began)
+        self.durations.append(self._seconds_since(began))
         self.state.seconds += self.durations[-1]
 
     @contextmanager
@@ -103,5 +105,11 @@ class Pace:
         """What happens in here is one evaluation."""
         began = time.perf_counter()
         yield
-        self.state.evaluation_seconds = time.perf_counter() - began
+        self.state.evaluation_seconds = self._seconds_since(began)
         self.state.seconds += self.state.evaluation_seconds
+
+    def _seconds_since(self, began: float) -> float:
+        """Until the device is ready; of several ranks, those of the slowest, and so all the same.
+        """
+        wait_for(self.state.device)
+        return self.state.ranks.largest(time.perf_counter() - began)

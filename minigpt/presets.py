@@ -24,7 +24,7 @@ def _betas(name, value) -> tuple[float, float]:
        learning_rate=number(0, open_low=True), muon_learning_rate=number(0, open_low=True),
        betas=_betas, weight_decay=number(0), warmup=integer(0), decay=choice(DECAYS),
        floor=number(0, 1), label_smoothing=number(0, 0.99), clip=number(0, open_low=True),
-       bfloat16=flag)
+       bfloat16=flag, accumulate=integer(1))
 @dataclass(frozen=True)
 class Recipe:
     """How to train, whatever the model and the text.
@@ -38,7 +38,9 @@ class Recipe:
     "cosine" or "linear"; floor: the last step's rate as a share of the peak; label_smoothing: the
     share of each target that is spread over all tokens (Szegedy et al., "Rethinking the Inception
     Architecture", 2016); clip: the largest norm of the gradient; bfloat16: matrix products in 16
-    bits, on processors that are faster at it (weights and all else stay float32).
+    bits, on processors that are faster at it (weights and all else stay float32); accumulate: in
+    how many parts a batch is read, one after the other, where it is too large for memory (the
+    gradients add up to the whole batch's; dropout draws other numbers).
     """
 
     batches: str = "epochs"
@@ -54,6 +56,7 @@ class Recipe:
     label_smoothing: float = 0.0
     clip: float = 1.0
     bfloat16: bool = False
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,14 @@ def preset(name: str) -> Preset:
 
 
 def recipe(name: str, batch_size: int | None = None, learning_rate: float | None = None,
-           label_smoothing: float | None = None) -> Recipe:
+           label_smoothing: float | None = None, accumulate: int | None = None) -> Recipe:
     """A preset's recipe, the given values in place of its own.
 
     Muon's rate moves in proportion to the learning rate.
     """
     usual = preset(name).recipe
     given = {"batch_size": batch_size, "learning_rate": learning_rate,
-             "label_smoothing": label_smoothing}
+             "label_smoothing": label_smoothing, "accumulate": accumulate}
     given = {entry: value for entry, value in given.items() if value is not None}
     changed = replace(usual, **given)
     ratio = changed.learning_rate / usual.learning_rate

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
+from minigpt.ranks import ALONE, GRACE, Alone
 from minigpt.training import Report
 
 
@@ -52,21 +53,26 @@ class History:
 class StopRequest:
     """False until somebody asked to stop; `at_once`: not even the step under way may end."""
 
-    def __init__(self):
+    def __init__(self, ranks: Alone = ALONE):
         self.requested = self.at_once = False
+        self.ranks = ranks
 
     def __bool__(self) -> bool:
         return self.requested
 
+    def of_any(self) -> bool:
+        """Whether any rank was asked to: all get one answer, and so stop at the same step."""
+        return bool(self.ranks.largest(self.requested))
+
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
+def stop_request(ranks: Alone = ALONE) -> Iterator[StopRequest]:
     """Turns Ctrl-C and SIGTERM into a wish, to be granted between two steps.
 
     A notebook's stop button sends a Ctrl-C too. A second one stops at once. In a thread other than
     the main one no signal arrives, and nothing is changed.
     """
-    stop = StopRequest()
+    stop = StopRequest(ranks)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -76,6 +82,10 @@ def stop_request() -> Iterator[StopRequest]:
             stop.at_once = True
             raise KeyboardInterrupt
         stop.requested = True
+        if number == signal.SIGTERM:
+            ranks.end_within(GRACE)
+        if not ranks.is_first:              # they are all asked, and one of them says so
+            return
         with suppress(RuntimeError):        # the signal came while something else was being printed
             print("\nStopping after this step. Once more stops at once.", file=sys.stderr,
                   flush=True)
@@ -84,6 +94,7 @@ def stop_request() -> Iterator[StopRequest]:
     try:
         yield stop
     finally:
+        ranks.end_within(0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -98,7 +109,7 @@ def until_stopped(loop: Generator[Report], stop: StopRequest, progress: bool = T
         try:
             for report in with_progress_bar(loop) if progress else loop:
                 yield report
-                if stop:
+                if stop.of_any():
                     return
         except KeyboardInterrupt:
             if not stop.at_once:

@@ -1,8 +1,9 @@
 """A training run on disk: what `minigpt train` writes down beside the model, to be gone on with.
 
 The file has the model's name and ".run" behind it. It holds the state of the run and the settings
-that it was begun with, and goes when the model is finished. Only a file of this kind is ever
-replaced or removed, and only one process at a time may train for one model.
+that it was begun with, and goes when the model is finished. Beside it, in ".ids", lies the text
+as the model reads it, and goes with it. Only files of these kinds are ever replaced or removed, and
+only one training at a time may be for one model.
 """
 
 import errno
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from minigpt import files
+from minigpt import files, token_file
 from minigpt.training_state import TrainingState
 
 KIND = "minigpt training run"
@@ -25,11 +26,15 @@ class RunFile:
 
     def __init__(self, out: Path, settings: dict):
         self.path = out.with_name(out.name + ".run")
+        self.tokens = out.with_name(out.name + ".ids")
         self.settings = settings
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """In here no other process trains for the same model. Raises ValueError if one does."""
+        """In here no other process trains for the same model. Raises ValueError if one does.
+
+        The tokens stay where there is a run to go on with.
+        """
         lock = self.path.with_name(f".{self.path.name}.lock")
         try:
             with FileLock(lock, timeout=0):
@@ -37,6 +42,9 @@ class RunFile:
                     yield
                 finally:
                     with suppress(OSError):         # Windows removes no file that is open
+                        if not self.path.exists():
+                            self.tokens.unlink(missing_ok=True)
+                    with suppress(OSError):
                         lock.unlink()
         except Timeout:
             raise ValueError(f"another training is writing {self.path.stem}: wait for it, or "
@@ -53,6 +61,12 @@ class RunFile:
             step = int(files.load_tensors(self.path, KIND)[0]["progress"][0])
             raise ValueError(f"there is an unfinished run at step {step} in {self.path}: --resume "
                              "goes on with it, --restart throws it away and begins anew")
+
+    def check_tokens(self) -> None:
+        """Raise ValueError where a file of others stands in the way of the text's tokens."""
+        if self.tokens.exists() and not token_file.header_of(self.tokens):
+            raise ValueError(f"{self.tokens} is where the text's tokens would be written down, and "
+                             "is not such a file: move it, or choose another name with --out")
 
     def load(self, state: TrainingState) -> None:
         """Set `state` to what was written. Raises an error for another run than this one."""

@@ -9,7 +9,7 @@ tokenizers can be compared.
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from minigpt.arguments import choice, instance, integer, number, takes
 from minigpt.batches import TokenizedText, check_length, epoch_batch, random_batch
-from minigpt.device import matrix_products
-from minigpt.model import GPTModel, evaluating, is_a_model
+from minigpt.device import matrix_products, moved
+from minigpt.model import GPTModel, activation_bytes, evaluating, is_a_model
 from minigpt.pace import Pace
 from minigpt.presets import DECAYS
+from minigpt.ranks import ALONE, Alone
 from minigpt.training_state import TrainingState
 
 IGNORED = -100        # the target that cross_entropy leaves out: fills up the last window of a text
@@ -87,15 +88,21 @@ def share_of_peak(state: TrainingState, steps: int) -> float:
 
 def train_step(state: TrainingState, ids, share: float) -> Tensor:
     """One step of every optimizer, at `share` of its peak rate; returns the loss, nats per token.
+
+    On several ranks the losses are one process's but for rounding, and the steps too, unless there
+    is dropout: a rank drops other activations of its rows than one process would, as with another
+    seed. The same holds for a batch that is read in parts.
     """
-    model, recipe = state.model, state.recipe
-    x, y = next_batch(state, ids)                               # (B, T) each
+    model, recipe, loss = state.model, state.recipe, 0.0
     model.train()
-    with dropout_seeded(state), matrix_products(state.device, recipe.bfloat16):
-        logits = model(x)                                       # (B, T, V)
-    loss = F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(),
-                           label_smoothing=recipe.label_smoothing)
-    loss.backward()
+    with dropout_seeded(state):
+        for x, y, weight in parts(state, next_batch(state, ids)):   # (B, T) each
+            with matrix_products(state.device, recipe.bfloat16):
+                logits = state.network(x)                           # (B, T, V)
+            part = weight * F.cross_entropy(logits.flatten(0, 1).float(), y.flatten(),
+                                            label_smoothing=recipe.label_smoothing)
+            part.backward()
+            loss += part.detach()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
@@ -104,18 +111,35 @@ def train_step(state: TrainingState, ids, share: float) -> Tensor:
             optimizer.step()
         optimizer.zero_grad()
     state.step += 1
-    state.unchecked.append(loss.detach())
-    return loss.detach()
+    loss = state.ranks.mean(loss)
+    state.unchecked.append(loss)
+    return loss
 
 
 def next_batch(state: TrainingState, ids) -> tuple[Tensor, Tensor]:
-    """The windows of the next step and their targets, (B, T) each, where the model computes."""
+    """The windows of the next step and their targets, (B, T) each: all ranks' together."""
     size = state.model.config.context_length, state.recipe.batch_size
     if state.recipe.batches == "random":
         batch = random_batch(ids, *size, torch.Generator().manual_seed(state.step_seed))
     else:
         batch = epoch_batch(ids, *size, state.batch_number, state.seed)
-    return tuple(part.to(state.device, non_blocking=True) for part in batch)
+    return batch
+
+
+def parts(state: TrainingState, batch: tuple[Tensor, Tensor]
+          ) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """This rank's rows of a batch, where the model computes, in as many parts as the recipe says.
+
+    With each comes the weight of its mean loss. The ranks' gradients are averaged, and rows may not
+    divide evenly: so a rank's weights add up to its share of the rows, times the number of ranks.
+    Gradients are sent with the last part.
+    """
+    n_parts, ranks = state.recipe.accumulate, state.ranks
+    xs, ys = (ranks.own(side).tensor_split(n_parts) for side in batch)
+    for i, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
+        with nullcontext() if i == n_parts else ranks.unsent(state.averaging):
+            yield (moved(x, state.device), moved(y, state.device),
+                   len(x) * ranks.size / state.recipe.batch_size)
 
 
 @contextmanager
@@ -128,14 +152,15 @@ def dropout_seeded(state: TrainingState) -> Iterator[None]:
     dropping, on_gpu = state.model.config.dropout > 0, state.device.type == "cuda"
     with torch.random.fork_rng(devices=[state.device] if on_gpu else [], enabled=dropping):
         if dropping:
-            torch.manual_seed(state.step_seed)
+            torch.manual_seed(state.dropout_seed)
         yield
 
 
 @takes(model=is_a_model, text=instance(TokenizedText), batch_size=integer(1))
 @torch.no_grad()
-def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16) -> float:
-    """The loss on the whole text, in nats per byte.
+def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16, ranks: Alone = ALONE
+             ) -> float:
+    """The loss on the whole text, in nats per byte. Several ranks share the work.
 
     Windows are cut end to end, and every token of the text is predicted once. In eval mode and
     without gradients; the model's mode is put back afterwards.
@@ -143,7 +168,7 @@ def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16) -> floa
     T, device = model.config.context_length, next(model.parameters()).device
     total = 0.0
     with evaluating(model):
-        for start in range(0, len(text.ids) - 1, T * batch_size):
+        for start in ranks.own(range(0, len(text.ids) - 1, T * batch_size)):
             ids = torch.as_tensor(text.ids[start:start + T * batch_size + 1], dtype=torch.int64)
             padding = (0, -(len(ids) - 1) % T)
             x = F.pad(ids[:-1], padding).view(-1, T).to(device)                 # (B, T)
@@ -151,7 +176,7 @@ def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16) -> floa
             logits = model(x).flatten(0, 1)                                     # (B * T, V)
             total += float(F.cross_entropy(logits, y.flatten(), ignore_index=IGNORED,
                                            reduction="sum"))
-    return total / text.n_bytes
+    return ranks.total(total) / text.n_bytes
 
 
 def _one_budget(given: dict) -> None:
@@ -201,7 +226,7 @@ def evaluate_if_due(state: TrainingState, validation: TokenizedText | None, pace
     if validation is None or not pace.evaluation_is_due():
         return None
     with pace.timing_an_evaluation(), memory_errors_explained(state):
-        state.validation_loss = evaluate(state.model, validation)
+        state.validation_loss = evaluate(state.model, validation, ranks=state.ranks)
     return state.validation_loss
 
 
@@ -222,6 +247,11 @@ def memory_errors_explained(state: TrainingState) -> Iterator[None]:
         signs = ("out of memory", "allocate memory")
         if not (isinstance(error, torch.OutOfMemoryError) or any(s in str(error) for s in signs)):
             raise
+        recipe, config = state.recipe, state.model.config
+        rows = math.ceil(recipe.batch_size / state.ranks.size / recipe.accumulate)
+        gigabytes = activation_bytes(config, rows) / 1e9
         raise MemoryError(f"the {state.device.type} has too little memory for this step: halve "
-                          f"batch_size (now {state.recipe.batch_size}) or context_length "
-                          f"(now {state.model.config.context_length})") from error
+                          f"batch_size (now {recipe.batch_size}) or context_length (now "
+                          f"{config.context_length}), or read the batch in more parts (accumulate, "
+                          f"now {recipe.accumulate}). What it keeps of {rows} rows for the way "
+                          f"back, the activations, comes to about {gigabytes:.2g} GB") from error

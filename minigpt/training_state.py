@@ -15,6 +15,7 @@ from minigpt.arguments import TRAINING_SEED, instance, shown, takes
 from minigpt.model import GPTModel, is_a_model
 from minigpt.muon import Muon
 from minigpt.presets import Recipe
+from minigpt.ranks import ALONE, Alone
 
 CHECK_EVERY = 10       # steps between looks at the loss's value, each of which waits for the device
 
@@ -23,17 +24,35 @@ class TrainingDiverged(RuntimeError):
     """The loss or a weight became infinite or NaN; the model is back at a step known to be good."""
 
 
+def check_rows(recipe: Recipe, ranks: Alone) -> None:
+    """Raise ValueError unless each rank has a row of the batch for each of its parts."""
+    parts = ranks.size * recipe.accumulate
+    if recipe.batch_size < parts:
+        processes = f" for each of {ranks.size} processes" if ranks.size > 1 else ""
+        raise ValueError(f"batch_size must be at least {parts} (accumulate, {recipe.accumulate}"
+                         f"{processes}), not {recipe.batch_size}")
+
+
+def _enough_rows(given: dict) -> None:
+    check_rows(given["recipe"], given["ranks"])
+
+
 class TrainingState:
     """The model, its optimizers, how many steps are done, and how long they took.
 
     `batches_before`: how many batches of the text earlier runs have read, where this one goes on
-    behind them. Losses are looked at now and then (`check`); until they are, weights known to be
-    good are kept to go back to.
+    behind them. `ranks`: the processes that train it together; each holds all of this state, and
+    the same. `network` is the model as it is called in a step: by several ranks within what
+    averages their gradients, and `compiled` by torch.compile where so asked. Losses are looked at
+    now and then (`check`); until they are, weights known to be good are kept to go back to.
     """
 
-    @takes(model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED)
-    def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0, batches_before: int = 0):
-        self.model, self.recipe = model, recipe
+    @takes(_enough_rows, model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED)
+    def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0, batches_before: int = 0,
+                 ranks: Alone = ALONE, compiled: bool = False):
+        self.model, self.recipe, self.ranks = model, recipe, ranks
+        self.averaging = ranks.network(model)
+        self.network = torch.compile(self.averaging) if compiled else self.averaging
         self.seed, self.batches_before = seed, batches_before
         self.tokens_a_step = recipe.batch_size * model.config.context_length
         self.optimizers = make_optimizers(model, recipe)
@@ -63,6 +82,11 @@ class TrainingState:
     def step_seed(self) -> int:
         """The seed of the next step's random numbers: a random batch, dropout."""
         return self.seed * 1_000_003 + self.batch_number
+
+    @property
+    def dropout_seed(self) -> int:
+        """The step's seed, and another for each rank: no step's comes near 2⁵³."""
+        return self.step_seed + self.ranks.rank * 2 ** 53
 
     def snapshot(self) -> tuple[int, dict[str, Tensor]]:
         """The step, and a copy of the model's weights at it."""

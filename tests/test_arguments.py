@@ -47,7 +47,7 @@ NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "text_file", "heads_div
 INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",
           "MultiHeadAttention.with_weights", "FeedForward.forward", "TransformerBlock.forward",
           "TransformerBlock.with_weights", "evaluating", "train_step", "next_batch", "share_of_peak", "evaluate_if_due", "report",
-          "dropout_seeded",
+          "dropout_seeded", "parts", "write_ids", "activation_bytes", "check_rows",
           "memory_errors_explained", "make_optimizers", "TrainingState.check", "TrainingState.watched",
           "last_logits", "draw"}
 
@@ -118,7 +118,8 @@ MAKING = {"progress": NOT_FLAGS, "preset": NOT_WORDS + [None], "seed": SEEDS_32,
 TRAINING = {"steps": integers(1, optional=True), "seconds": numbers(0, open_low=True, optional=True),
             "text": NOT_BOOKS, "preset": NOT_WORDS + [None], "batch_size": integers(1, optional=True),
             "learning_rate": numbers(0, open_low=True, optional=True),
-            "label_smoothing": numbers(0, 0.99, optional=True), "seed": SEEDS_32, "evaluations": integers(1)}
+            "label_smoothing": numbers(0, 0.99, optional=True), "accumulate": integers(1, optional=True), "seed": SEEDS_32,
+            "evaluations": integers(1)}
 SAMPLING = {"prompt": NOT_TEXT, "max_new_tokens": integers(0), "temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P,
             "seed": SEEDS_64}
 SHORT = {"prompt": "the", "max_new_tokens": 2, "seed": 1}
@@ -147,6 +148,7 @@ ROWS = {
     "read_chunks": Row(corpus.read_chunks, {"source": "book.txt"},
                        {"source": [None, 5, math.nan, [], b"a", "a\0b", "a" * 5000], "start": integers(0),
                         "stop": integers(0, optional=True), "size": integers(1)}),
+    "digest": Row(corpus.digest, {"source": "book.txt"}, {"source": [None, 5, math.nan, [], b"a", "a\0b", "a" * 5000]}),
     "split": Row(corpus.split, {"books": [TEXT]},
                  {"books": [None, 5, "one text", b"a", {1: 2}, Bad([5], "5"), Bad([""], "''"), Bad(["a", "\ud83d"], "U+D83D")],
                   "held_out": numbers(0, 0.5)}),
@@ -204,7 +206,8 @@ ROWS = {
         "muon_learning_rate": numbers(0, open_low=True), "betas": [None, 5, "ab", [0.9, 0.9], (0.9,), Bad((0.9, 1.0), "1.0"),
                                                                    Bad((math.nan, 0.9), "nan"), Bad((-0.1, 0.9), "-0.1")],
         "weight_decay": numbers(0), "warmup": integers(0), "decay": NOT_WORDS + [None], "floor": numbers(0, 1),
-        "label_smoothing": numbers(0, 0.99), "clip": numbers(0, open_low=True), "bfloat16": NOT_FLAGS}),
+        "label_smoothing": numbers(0, 0.99), "clip": numbers(0, open_low=True), "bfloat16": NOT_FLAGS,
+        "accumulate": integers(1)}),
     "TokenizedText": Row(batches.TokenizedText, {"ids": torch.arange(9), "n_bytes": 8},
                          {"ids": FLAT_IDS, "n_bytes": integers(1)}),
     "random_batch": Row(batches.random_batch, {"ids": torch.arange(9), "context_length": 4, "batch_size": 2},
@@ -246,7 +249,8 @@ ROWS = {
                    minigpt.GPTConfig(vocab_size=300, context_length=8, d_model=4, n_heads=2, d_ff=0)), "300")]}),
     "GPT.from_text": Row(minigpt.GPT.from_text, {"text": TEXT, **SIZE}, {"text": [None, *NOT_BOOKS], **SIZES, **MAKING}),
     "GPT.from_files": Row(minigpt.GPT.from_files, {"sources": ["book.txt"], **SIZE},
-                          {"sources": [None, 5, "book.txt", b"a", [], Bad([5], "5")], **SIZES, **MAKING},
+                          {"sources": [None, 5, "book.txt", b"a", [], Bad([5], "5")],
+                           "tokens": [path for path in NOT_PATHS if path is not None], **SIZES, **MAKING},
                           {"sources": "sources?"}),
     "GPT.pretrained": Row(minigpt.GPT.pretrained, {}, {"name": NOT_WORDS + [None], "bfloat16": [*NOT_FLAGS, Bad(True, "True")]}),
     "GPT.training_loop": Row(steps_or_seconds(lambda **arguments: next(Gpt.training_loop(**arguments))), {"steps": 1}, TRAINING),
@@ -268,7 +272,8 @@ ROWS = {
     "recipe": Row(presets.recipe, {"name": "classroom"},
                   {"name": NOT_WORDS + [None], "batch_size": integers(1, optional=True),
                    "learning_rate": numbers(0, open_low=True, optional=True),
-                   "label_smoothing": numbers(0, 0.99, optional=True)}, {"name": "preset"}),
+                   "label_smoothing": numbers(0, 0.99, optional=True), "accumulate": integers(1, optional=True)},
+                  {"name": "preset"}),
 }
 CASES = [(name, argument, value) for name, row in ROWS.items() for argument, values in row.bad.items() for value in values]
 
@@ -296,7 +301,8 @@ def test_every_public_name_and_each_of_its_arguments_has_a_row():
     assert set(minigpt.__all__) <= set(public) | INSIDE
     missing = {name: arguments for name, arguments in public.items() if arguments and name not in ROWS}
     assert not missing
-    allowed = {"GPTModel.forward": {"cache"}, "TrainingState": {"batches_before"}}       # what our own code makes
+    allowed = {"GPTModel.forward": {"cache"}, "TrainingState": {"batches_before", "ranks", "compiled"},
+               "evaluate": {"ranks"}}                                                   # what our own code makes
     assert {name: arguments - set(ROWS[name].bad) for name, arguments in public.items()
             if name in ROWS and arguments - set(ROWS[name].bad) - allowed.get(name, set())} == {}
     assert set(ROWS) <= set(public)
@@ -345,8 +351,9 @@ TRAIN = ["train", "book.txt", "--out", "b.safetensors", "--steps", "1", "--batch
     word for name, value in SIZE.items() for word in ("--" + name.replace("_", "-"), str(value))]
 SAMPLE, EVALUATE = ["sample", "a.safetensors", "--max-new-tokens", "2"], ["evaluate", "a.safetensors", "book.txt"]
 OPTIONS = [
-    *[(TRAIN, option, value) for option in ("--steps", "--batch-size", "--context-length", "--d-model", "--n-heads", "--n-layers",
-                                            "--vocab-size", "--evaluations", "--save-every") for value in WORDS],
+    *[(TRAIN, option, value) for option in ("--steps", "--batch-size", "--accumulate", "--context-length", "--d-model",
+                                            "--n-heads", "--n-layers", "--vocab-size", "--evaluations", "--save-every")
+      for value in WORDS],
     *[(TRAIN, option, value) for option in ("--d-ff", "--seed") for value in WORDS if value != "0"],
     *[(TRAIN, "--learning-rate", value) for value in WORDS],
     *[(TRAIN, option, value) for option in ("--dropout", "--label-smoothing") for value in [*WORDS, "1.5"] if value != "0"],

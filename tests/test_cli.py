@@ -142,7 +142,7 @@ def test_a_stop_keeps_the_model_and_resuming_ends_at_the_same_bytes(send, step, 
     stopped = train(text, out, at_step=step, send=send)
     assert stopped.status == 130, stopped.output
     assert f"stopped at step {step}; saved {out}; the same command with --resume goes on" in stopped.output
-    assert everything_in(tmp_path) == ["model.safetensors", "model.safetensors.run"]
+    assert everything_in(tmp_path) == ["model.safetensors", "model.safetensors.ids", "model.safetensors.run"]
     assert math.isfinite(GPT.load(out).evaluate(TEXT)) and GPT.load(out).generate("It", 5, seed=0)
     resumed = train(text, out, "--resume")
     assert resumed.status == 0, resumed.output
@@ -308,3 +308,27 @@ def test_a_run_that_diverges_late_is_saved_at_its_last_good_step(text, tmp_path,
     assert f"saved {out}, the model of step 9" in error and "the loss became nan at step 15" in error
     monkeypatch.undo()
     assert math.isfinite(GPT.load(out).evaluate(TEXT))
+
+
+def test_a_batch_in_parts_and_a_compiled_model_come_to_the_same_loss(text, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch, "compile", lambda model: torch.nn.Sequential(model))     # what it does is torch's
+    out = tmp_path / "m.safetensors"
+    assert main(["train", str(text), "--out", str(out), *TINY, *STEPS, "--accumulate", "3", "--compile"]) == 0
+    (loss,) = re.findall(r"held-out loss (\d\.\d{3})", trained[1])
+    assert f"held-out loss {loss}" in capsys.readouterr().out
+    assert GPT.load(out).generate("It", 5, seed=0)
+
+
+def test_a_compiler_that_is_missing_is_told_in_a_sentence(text, tmp_path, monkeypatch, capsys):
+    class InductorError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def fail(model):
+        raise InductorError("No working C++ compiler found\nmuch more")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    assert main(["train", str(text), "--out", str(tmp_path / "m.safetensors"), *TINY, *STEPS, "--compile"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == ("minigpt: --compile: torch.compile cannot translate the model here, leave it out "
+                    "(No working C++ compiler found)")
+    assert everything_in(tmp_path) == []

@@ -1,5 +1,6 @@
 """Matrix products in bfloat16: where they are used, and what stays float32."""
 
+import contextlib
 import statistics
 from dataclasses import replace
 
@@ -38,10 +39,42 @@ def test_in_bfloat16_all_but_the_products_stays_float32_and_the_loss_hardly_noti
     assert evaluate(state.model, a_text(40)) != evaluate(state.model.bfloat16(), a_text(40))
 
 
-def test_bfloat16_is_for_the_processor_alone_and_over_after_the_step(monkeypatch):
+def test_bfloat16_is_for_the_device_alone_and_over_after_the_step(monkeypatch):
     processor_has(monkeypatch, True)
-    with device.matrix_products(torch.device("cuda"), True):
-        assert not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    asked = []
+    with monkeypatch.context() as patch:                                # torch itself starts it on a GPU that is there only
+        patch.setattr(torch, "autocast", lambda *what: asked.append(what) or contextlib.nullcontext())
+        for kind in ("cuda", "mps"):
+            with device.matrix_products(torch.device(kind), True):
+                assert torch.backends.cuda.flash_sdp_enabled()
+    assert asked == [("cuda", torch.bfloat16)]
     loop = training_loop(TrainingState(a_model(), SIXTEEN_BITS), a_text(), steps=2)
     next(loop)
     assert not torch.is_autocast_enabled("cpu") and torch.backends.cuda.flash_sdp_enabled()
+
+
+@pytest.mark.parametrize("kind, able, expected", [
+    ("cpu", True, True), ("cpu", False, False), ("cuda", True, True), ("cuda", False, False), ("mps", True, False)])
+def test_where_there_is_bfloat16(kind, able, expected, monkeypatch):
+    processor_has(monkeypatch, able)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    assert device.has_bfloat16(torch.device(kind)) == expected
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_only_a_gpu_of_nvidias_fetches_from_pinned_memory_while_the_processor_goes_on(kind, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: calls.append("pinned") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, where, non_blocking: calls.append((where.type, non_blocking)))
+    device.moved(torch.zeros(2), torch.device(kind))
+    assert calls == (["pinned"] if kind == "cuda" else []) + [(kind, kind == "cuda")]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_a_step_is_timed_to_the_end_of_the_devices_work(kind, monkeypatch):
+    waited = []
+    for name in ("cuda", "mps"):
+        monkeypatch.setattr(getattr(torch, name), "synchronize", lambda name=name: waited.append(name))
+    device.wait_for(torch.device(kind))
+    assert waited == ([] if kind == "cpu" else [kind])

@@ -65,7 +65,7 @@ def timed_run(monkeypatch, seconds, step_cost, evaluation_cost=0.0, validation=N
     monkeypatch.setattr(pace, "time", types.SimpleNamespace(perf_counter=clock.perf_counter))
     monkeypatch.setattr(training, "train_step", a_step_that_costs(clock, step_cost))
 
-    def timed_evaluation(model, text):
+    def timed_evaluation(model, text, ranks):
         clock.now += evaluation_cost
         return 1.0
 

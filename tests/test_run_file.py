@@ -176,7 +176,7 @@ def test_where_the_model_fits_nowhere_the_run_is_kept(text, tmp_path, capsys, mo
 def test_a_second_interrupt_stops_at_once_and_keeps_the_model(text, tmp_path, capsys, monkeypatch):
     from minigpt import training
 
-    def evaluation(model, text):
+    def evaluation(model, text, ranks):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("it went on")

@@ -3,6 +3,7 @@
 import math
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from minigpt import batches, training, training_state
 from minigpt.batches import TokenizedText, random_batch
+from minigpt.model import activation_bytes
 from minigpt.self_attention import MultiHeadAttention
 from minigpt.training import evaluate, learning_rate, training_loop
 from minigpt.training_state import TrainingState
@@ -163,6 +165,72 @@ def test_gradients_that_lay_about_do_not_enter_the_first_step():
     assert same(weights_of(clean), weights_of(littered))
 
 
+@pytest.mark.parametrize("recipe", [ADAM, MUON], ids=["adam", "muon"])
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_a_batch_in_parts_gives_the_steps_of_the_whole(recipe, parts):
+    recipe, whole, in_parts = replace(recipe, batch_size=7, label_smoothing=0.1), a_model(), a_model()
+    calls, embed = [], in_parts._embed
+    in_parts._embed = lambda ids, start=0: calls.append(len(ids)) or embed(ids, start)
+    expected, _ = run(whole, recipe, steps=20)
+    found, _ = run(in_parts, replace(recipe, accumulate=parts), steps=20)
+    assert [report.loss for report in found] == pytest.approx([report.loss for report in expected], abs=1e-5)
+    assert sorted(calls[:parts]) == sorted(len(part) for part in torch.arange(7).tensor_split(parts))
+    for one, other in zip(whole.parameters(), in_parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+def test_parts_of_a_batch_drop_each_its_own():
+    masks = []
+    run(a_model(dropout=0.5), replace(ADAM, batch_size=4, accumulate=2), steps=1)
+    dropout = F.dropout
+
+    def seen(x, p):
+        out = dropout(x, p)
+        masks.append(out != 0)
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "dropout", seen)
+        run(a_model(dropout=0.5), replace(ADAM, batch_size=4, accumulate=2), steps=1)
+    half = len(masks) // 2
+    assert half and not any(torch.equal(one, other) for one, other in zip(masks[:half], masks[half:], strict=True))
+
+
+def test_a_batch_has_a_row_for_each_of_its_parts():
+    with pytest.raises(ValueError, match=r"batch_size must be at least 5 \(accumulate, 5\), not 4"):
+        TrainingState(a_model(), replace(ADAM, accumulate=5))
+
+
+@pytest.mark.parametrize("size", [{}, {"n_layers": 3, "d_model": 64, "d_ff": 256}, {"vocab_size": 1000}])
+def test_activations_take_about_as_much_as_is_said(size):
+    model, kept = a_model(**size), {}
+    inside = {p.data_ptr() for p in model.parameters()}
+
+    def keep(tensor):
+        if tensor.data_ptr() not in inside:
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    x = torch.zeros(16, T, dtype=torch.int64)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = model(x)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), x.flatten())
+    kept[logits.data_ptr()] = logits.untyped_storage().nbytes()     # a name holds it
+    assert activation_bytes(model.config, 16) == pytest.approx(sum(kept.values()), rel=0.4)
+    loss.backward()
+
+
+def test_a_compiled_model_takes_the_same_steps(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))     # no compiler of C is needed for it
+    plain, compiled = a_model(), a_model()
+    expected, _ = run(plain)
+    state = TrainingState(compiled, ADAM, compiled=True)
+    found = list(training_loop(state, a_text(), steps=6))
+    assert state.network is not compiled
+    assert [report.loss for report in found] == pytest.approx([report.loss for report in expected], abs=1e-6)
+    assert weights_of(compiled).keys() == weights_of(plain).keys()
+
+
 def test_training_lowers_the_loss():
     model, validation = a_model(), a_text(100, seed=5)
     before = evaluate(model, validation)
@@ -250,7 +318,8 @@ def test_too_little_memory_says_what_to_halve(error, where, monkeypatch):
     else:
         monkeypatch.setattr(state.optimizers[0], "step", fail)
     with pytest.raises(MemoryError, match=r"the cpu has too little memory for this step: halve batch_size \(now 4\) or "
-                                          r"context_length \(now 8\)"):
+                                          r"context_length \(now 8\), or read the batch in more parts \(accumulate, now 1\). "
+                                          r"What it keeps of 4 rows .* comes to about 4.2e-05 GB"):
         list(training_loop(state, a_text(), a_text(30), steps=2))
     monkeypatch.undo()
     untouched = a_model()

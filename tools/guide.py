@@ -9,6 +9,7 @@ writes them anew, between two comments on each page of docs/teaching:
     <!-- made: ask talk-ideas -->                    the question for the class that stands in that cell
     <!-- made: sketch heads -->                      a sketch for the board, with its words
     <!-- made: dice -->                              how two dice draw at a temperature
+    <!-- made: scaling -->                           what to expect of 8, 64 and 512 GPUs
 
 The head of a page says which cells are its lesson: `notebook`, and `begins` and `ends` where it is not all of them.
 """
@@ -188,7 +189,13 @@ def dice(lesson: Lesson, _) -> str:
     return "\n".join(rows)
 
 
-MAKERS = {"ask": ask, "sketch": sketch, "predictions": predictions, "checks": checks, "dice": dice}
+def scaling(lesson: Lesson, _) -> str:
+    """What a step takes on many GPUs, on paper."""
+    from benchmarks.ranks import table
+    return table()
+
+
+MAKERS = {"scaling": scaling, "ask": ask, "sketch": sketch, "predictions": predictions, "checks": checks, "dice": dice}
 
 
 def made(lesson: Lesson) -> str:

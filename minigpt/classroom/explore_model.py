@@ -26,7 +26,7 @@ from minigpt.classroom.plots import (
     new_figure,
 )
 from minigpt.classroom.widgets import Explorer
-from minigpt.model import evaluating
+from minigpt.model import activation_bytes, evaluating
 
 PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_layers=2, d_ff=512)
 
@@ -48,9 +48,7 @@ def training_bytes(config: GPTConfig, batch_size: int) -> int:
 
     Weights, gradients, Adam's two averages, and the activations kept for backward.
     """
-    tokens = batch_size * config.context_length
-    a_token = config.n_layers * (14 * config.d_model + 2 * config.d_ff) + 2 * config.vocab_size
-    return 4 * (4 * sum(config.parameter_counts().values()) + tokens * a_token)
+    return 4 * 4 * sum(config.parameter_counts().values()) + activation_bytes(config, batch_size)
 
 
 @cache
