@@ -67,7 +67,7 @@ async def serve(store: Store, port: int, lan: bool) -> None:
     port = sockets[0].getsockname()[1]
     host = own_address() if lan else "127.0.0.1"
     wall = Wall(store, f"http://{host}:{port}/{store.get('word')}")
-    gc.freeze()         # all that was imported: to look through it for garbage takes 0.2 s at a time
+    gc.freeze()     # all that was imported: to look through it for garbage takes 0.2 s each time
     wall.listen_on(sockets)
     print(what_to_do(wall, f"http://127.0.0.1:{port}", lan), flush=True)
     await asyncio.Event().wait()
