@@ -19,7 +19,8 @@ import minigpt
 PACKAGE = Path(minigpt.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 # The wall: a server that a teacher starts, and a thread that only `join` does. tests/test_wall.py looks at both.
-NETWORKED = {PACKAGE / "classroom" / "wall" / f"{name}.py" for name in ("__main__", "member", "server")}
+# And the ranks that train one model together, once torchrun or srun has started several.
+NETWORKED = {PACKAGE / "classroom" / "wall" / f"{name}.py" for name in ("__main__", "member", "server")} | {PACKAGE / "ranks.py"}
 
 NO_NETWORK = """
 import sys

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from checks_bank import attention as bank
+from checks_bank import attention as attention_bank
 from checks_bank.register import right, wrong
 from minigpt import attention, causal_mask
 from minigpt.classroom.checks import (
@@ -92,7 +92,7 @@ def average_weights_by_columns(x):
 
 
 def average_with_noise(x):
-    return bank.average_by_slices(x) + 0.01 * torch.randn_like(x)
+    return attention_bank.average_by_slices(x) + 0.01 * torch.randn_like(x)
 
 
 def _average_remembered():
@@ -100,14 +100,14 @@ def _average_remembered():
 
     def my_average(x):
         if known[-1].shape != x.shape:
-            known.append(bank.average_by_slices(x))
+            known.append(attention_bank.average_by_slices(x))
         return known[-1].clone()
 
     return my_average
 
 
 def average_rounded(x):
-    return bank.average_by_slices(x).round(decimals=2)
+    return attention_bank.average_by_slices(x).round(decimals=2)
 
 
 def average_by_softmax_of_ones(x):
@@ -326,7 +326,7 @@ def _split_once():
     def my_split_heads(x, n_heads):
         key = x.shape, n_heads
         if key not in known:
-            known[key] = bank.chunk_and_stack(x, n_heads)
+            known[key] = attention_bank.chunk_and_stack(x, n_heads)
         return known[key].clone()
 
     return my_split_heads
@@ -463,14 +463,14 @@ def _attention_known():
     def my_attention(q, k, v, mask):
         key = q.shape
         if key not in known:
-            known[key] = tuple(part.detach() for part in bank.plain(q, k, v, mask))
+            known[key] = tuple(part.detach() for part in attention_bank.plain(q, k, v, mask))
         return tuple(part.clone() for part in known[key])
 
     return my_attention
 
 
 def attention_squeezed(q, k, v, mask):
-    return tuple(part.squeeze(0) for part in bank.plain(q, k, v, mask))
+    return tuple(part.squeeze(0) for part in attention_bank.plain(q, k, v, mask))
 
 
 def attention_of_three_axes(q, k, v, mask):
@@ -488,21 +488,21 @@ def attention_of_views(q, k, v, mask):
 
 
 def attention_causal_in_the_output(q, k, v, mask):
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True), bank.plain(q, k, v, mask)[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True), attention_bank.plain(q, k, v, mask)[1]
 
 
 def attention_that_drops(q, k, v, mask):
-    weights = bank.plain(q, k, v, mask)[1]
+    weights = attention_bank.plain(q, k, v, mask)[1]
     return F.dropout(weights, 0.1) @ v, weights
 
 
 def attention_of_numpy(q, k, v, mask):
-    out, weights = bank.plain(q, k, v, mask)
+    out, weights = attention_bank.plain(q, k, v, mask)
     return torch.tensor(out.detach().numpy()), torch.tensor(weights.detach().numpy())
 
 
 def attention_without_gradients_of_the_weights(q, k, v, mask):
-    weights = bank.plain(q, k, v, mask)[1]
+    weights = attention_bank.plain(q, k, v, mask)[1]
     return weights.detach() @ v, weights
 
 
@@ -586,27 +586,27 @@ def multi_head_by_slices(x: torch.Tensor, qkv: nn.Linear, projection: nn.Linear,
 
 @right(check_multi_head)
 def multi_head_of_three_matrices(x, qkv, projection, n_heads):
-    q, k, v = (bank.heads_apart(F.linear(x, weight), n_heads) for weight in qkv.weight.chunk(3))
-    return projection(bank.causal(q, k, v).permute(0, 2, 1, 3).flatten(start_dim=2))
+    q, k, v = (attention_bank.heads_apart(F.linear(x, weight), n_heads) for weight in qkv.weight.chunk(3))
+    return projection(attention_bank.causal(q, k, v).permute(0, 2, 1, 3).flatten(start_dim=2))
 
 
 @right(check_multi_head)
 def multi_head_of_summed_heads(x, qkv, projection, n_heads):
-    q, k, v = (bank.heads_apart(part, n_heads) for part in qkv(x).tensor_split(3, dim=2))
-    out = bank.causal(q, k, v)
+    q, k, v = (attention_bank.heads_apart(part, n_heads) for part in qkv(x).tensor_split(3, dim=2))
+    out = attention_bank.causal(q, k, v)
     columns = projection.weight.split(out.shape[-1], dim=1)
     return sum(out[:, h] @ columns[h].T for h in range(n_heads)) + projection.bias
 
 
 def _multi_head(
-    mixed=lambda q, k, v: bank.causal(q, k, v),
+    mixed=lambda q, k, v: attention_bank.causal(q, k, v),
     before=lambda x: x,
     merge=lambda y: y.transpose(1, 2).flatten(2),
     heads=lambda n: n,
     after=lambda y: y,
 ):
     def my_multi_head(x, qkv, projection, n_heads):
-        q, k, v = (bank.heads_apart(part, heads(n_heads)) for part in qkv(before(x)).chunk(3, -1))
+        q, k, v = (attention_bank.heads_apart(part, heads(n_heads)) for part in qkv(before(x)).chunk(3, -1))
         return after(projection(merge(mixed(q, k, v))))
 
     return my_multi_head
@@ -643,22 +643,22 @@ def _near(q, k, v):
 
 def multi_head_that_scales_its_weights(x, qkv, projection, n_heads):
     qkv.weight.data.mul_(1.0001)
-    return bank.multi_head_in_pieces(x, qkv, projection, n_heads)
+    return attention_bank.multi_head_in_pieces(x, qkv, projection, n_heads)
 
 
 def multi_head_that_freezes(x, qkv, projection, n_heads):
     qkv.requires_grad_(False)
-    return bank.multi_head_in_pieces(x, qkv, projection, n_heads)
+    return attention_bank.multi_head_in_pieces(x, qkv, projection, n_heads)
 
 
 def multi_head_of_new_layers(x, qkv, projection, n_heads):
     torch.nn.init.normal_(projection.weight)
-    return bank.multi_head_in_pieces(x, qkv, projection, n_heads)
+    return attention_bank.multi_head_in_pieces(x, qkv, projection, n_heads)
 
 
 def multi_head_with_eval(x, qkv, projection, n_heads):
     qkv.eval()
-    return bank.multi_head_in_pieces(x, qkv, projection, n_heads)
+    return attention_bank.multi_head_in_pieces(x, qkv, projection, n_heads)
 
 
 for phrase, answer in (
@@ -667,8 +667,8 @@ for phrase, answer in (
     ("", _multi_head(mixed=_near)),
     ("", _multi_head(mixed=_first_mask_again())),
     ("", _multi_head(mixed=lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25))),
-    ("", _multi_head(mixed=lambda q, k, v: F.dropout(bank.causal(q, k, v), 0.1))),
-    ("", _multi_head(mixed=lambda q, k, v: bank.causal(q.detach(), k, v))),
+    ("", _multi_head(mixed=lambda q, k, v: F.dropout(attention_bank.causal(q, k, v), 0.1))),
+    ("", _multi_head(mixed=lambda q, k, v: attention_bank.causal(q.detach(), k, v))),
     ("", _multi_head(before=torch.Tensor.detach)),
     ("", _multi_head(heads=lambda n: 2)),
     ("", _multi_head(heads=lambda n: 1 if n == 3 else n)),

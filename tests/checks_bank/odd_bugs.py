@@ -7,7 +7,7 @@ import numpy
 import torch
 from torch.nn import functional as F
 
-from checks_bank import bugs as bank
+from checks_bank import bugs as bugs_bank
 from checks_bank.register import right, wrong
 from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, files
 from minigpt import gpt as package
@@ -120,14 +120,14 @@ def step_emptied_before_and_after(model, optimizer, x, y):
 @right(check_training_step)
 def step_of_a_sum(model, optimizer, x, y):
     optimizer.zero_grad()
-    loss = bank.loss_of(model, x, y, "sum") / y.numel()
+    loss = bugs_bank.loss_of(model, x, y, "sum") / y.numel()
     loss.backward()
     optimizer.step()
     return loss.item()
 
 
 def _step(
-    loss=bank.loss_of,
+    loss=bugs_bank.loss_of,
     before=lambda model, optimizer: None,
     backward=lambda loss: loss.backward(),
     after=lambda model, optimizer: None,
@@ -161,7 +161,7 @@ def _once():
         if not calls:
             optimizer.zero_grad()
         calls.append(None)
-        loss = bank.loss_of(model, x, y)
+        loss = bugs_bank.loss_of(model, x, y)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -181,7 +181,7 @@ def step_swallowing(model, optimizer, x, y):
 
 
 def step_with_its_own_optimizer(model, optimizer, x, y):
-    loss = bank.loss_of(model, x, y)
+    loss = bugs_bank.loss_of(model, x, y)
     model.zero_grad()
     loss.backward()
     with torch.no_grad():

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from checks_bank import model as bank
+from checks_bank import model as model_bank
 from checks_bank.register import right, wrong
 from minigpt import FeedForward, MultiHeadAttention, TransformerBlock
 from minigpt.classroom.checks import check_block, check_feed_forward, check_gpt, check_layer_norm
@@ -121,7 +121,7 @@ for phrase, answer in (
 
 
 @right(check_feed_forward)
-class InTwoSteps(bank.Linears):
+class InTwoSteps(model_bank.Linears):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.expand(x)
         x = nn.functional.gelu(x, approximate="none")
@@ -143,26 +143,26 @@ class WithItsSizes(nn.Module):
 
 
 @right(check_feed_forward)
-class ByEinsum(bank.Linears):
+class ByEinsum(model_bank.Linears):
     def forward(self, x):
         hidden = torch.einsum("btc,fc->btf", x, self.expand.weight).add(self.expand.bias)
         return torch.einsum("btf,cf->btc", F.gelu(hidden), self.contract.weight) + self.contract.bias
 
 
 @right(check_feed_forward)
-class OfRows(bank.Linears):
+class OfRows(model_bank.Linears):
     def forward(self, x):
         B, T, C = x.shape
         return self.contract(F.gelu(self.expand(x.reshape(B * T, C)))).reshape(B, T, C)
 
 
 @right(check_feed_forward)
-class OfGpt2(bank.Linears):
+class OfGpt2(model_bank.Linears):
     def forward(self, x):
         return self.contract(F.gelu(self.expand(x), approximate="tanh"))
 
 
-def _feed_forward(formula, base=bank.Linears, setup=lambda self: None):
+def _feed_forward(formula, base=model_bank.Linears, setup=lambda self: None):
     class MyFeedForward(base):
         def __init__(self, d_model, d_ff):
             super().__init__(d_model, d_ff)
@@ -223,7 +223,7 @@ class WithoutABias(nn.Module):
         return self.contract(F.gelu(self.expand(x)))
 
 
-class WithANorm(bank.Linears):
+class WithANorm(model_bank.Linears):
     def __init__(self, d_model, d_ff):
         super().__init__(d_model, d_ff)
         self.norm = nn.LayerNorm(d_model)
@@ -274,7 +274,7 @@ for phrase, answer in (
 
 
 @right(check_block)
-class BlockWithDropout(bank.Plain):
+class BlockWithDropout(model_bank.Plain):
     def __init__(self, config):
         super().__init__(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -285,13 +285,13 @@ class BlockWithDropout(bank.Plain):
 
 
 @right(check_block)
-class BlockInOneExpression(bank.Parts):
+class BlockInOneExpression(model_bank.Parts):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (middle := x.add(self.attention(self.norm1(x)))) + self.feed_forward(self.norm2(middle))
 
 
 @right(check_block)
-class BlockWithMethods(bank.Parts):
+class BlockWithMethods(model_bank.Parts):
     def attend(self, x):
         return self.attention(self.norm1(input=x))
 
@@ -304,7 +304,7 @@ class BlockWithMethods(bank.Parts):
 
 
 @right(check_block)
-class BlockOfSums(bank.Parts):
+class BlockOfSums(model_bank.Parts):
     def forward(self, x):
         made = self.attention(self.norm1(x))
         stream = torch.stack([x, made]).sum(0)
@@ -312,7 +312,7 @@ class BlockOfSums(bank.Parts):
 
 
 def _block(formula, setup=lambda self, config: None):
-    class MyBlock(bank.Parts):
+    class MyBlock(model_bank.Parts):
         def __init__(self, config):
             super().__init__(config)
             setup(self, config)
@@ -378,7 +378,7 @@ for phrase, answer in (
 
 
 @right(check_gpt)
-class GptWithABuffer(bank.ModelParts):
+class GptWithABuffer(model_bank.ModelParts):
     def __init__(self, config):
         super().__init__(config)
         self.register_buffer("places", torch.arange(config.context_length), persistent=False)
@@ -389,7 +389,7 @@ class GptWithABuffer(bank.ModelParts):
 
 
 @right(check_gpt)
-class GptWithPlacesOfEachRow(bank.ModelParts):
+class GptWithPlacesOfEachRow(model_bank.ModelParts):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         B, T = ids.size()
         places = torch.arange(T, device=ids.device).expand(B, T)
@@ -400,7 +400,7 @@ class GptWithPlacesOfEachRow(bank.ModelParts):
 
 
 @right(check_gpt)
-class GptOfOneHots(bank.ModelParts):
+class GptOfOneHots(model_bank.ModelParts):
     def forward(self, ids):
         x = F.one_hot(ids, self.token_embedding.num_embeddings).float() @ self.token_embedding.weight
         x = x + self.position_embedding.weight.narrow(0, 0, ids.shape[1])
@@ -408,7 +408,7 @@ class GptOfOneHots(bank.ModelParts):
 
 
 @right(check_gpt)
-class GptRecursive(bank.ModelParts):
+class GptRecursive(model_bank.ModelParts):
     def after(self, x, n):
         return x if n == 0 else self.blocks[n - 1](self.after(x, n - 1))
 
@@ -417,7 +417,7 @@ class GptRecursive(bank.ModelParts):
 
 
 def _gpt(formula, setup=lambda self, config: None):
-    class MyGPT(bank.ModelParts):
+    class MyGPT(model_bank.ModelParts):
         def __init__(self, config):
             super().__init__(config)
             setup(self, config)

@@ -12,7 +12,7 @@ from collections import Counter, deque
 
 import numpy
 
-from checks_bank import tokenizer as bank
+from checks_bank import tokenizer as tokenizer_bank
 from checks_bank.register import right, wrong
 from minigpt.classroom.checks import check_decode, check_longest_match, check_merge, check_pair_counts
 
@@ -95,7 +95,7 @@ def by_an_index(text, vocab):
 
 def _limited(limit):
     def my_longest_match(text, vocab):
-        return bank.from_the_longest_down(text, {token for token in vocab if len(token) <= limit})
+        return tokenizer_bank.from_the_longest_down(text, {token for token in vocab if len(token) <= limit})
 
     return my_longest_match
 
@@ -121,35 +121,35 @@ def by_neighbours_in_the_alphabet(text, vocab):
 
 
 def each_token_once(text, vocab):
-    return list(dict.fromkeys(bank.from_the_longest_down(text, vocab)))
+    return list(dict.fromkeys(tokenizer_bank.from_the_longest_down(text, vocab)))
 
 
 def of_valid_text_only(text, vocab):
-    return bank.from_the_longest_down(text.decode("utf-8", errors="ignore").encode(), vocab)
+    return tokenizer_bank.from_the_longest_down(text.decode("utf-8", errors="ignore").encode(), vocab)
 
 
 def of_replaced_text(text, vocab):
-    return bank.from_the_longest_down(text.decode("utf-8", errors="replace").encode(), vocab)
+    return tokenizer_bank.from_the_longest_down(text.decode("utf-8", errors="replace").encode(), vocab)
 
 
 def in_small_letters(text, vocab):
-    return bank.from_the_longest_down(text.lower(), vocab)
+    return tokenizer_bank.from_the_longest_down(text.lower(), vocab)
 
 
 def stripped(text, vocab):
-    return bank.from_the_longest_down(text.strip(), vocab)
+    return tokenizer_bank.from_the_longest_down(text.strip(), vocab)
 
 
 def line_by_line(text, vocab):
-    return [token for line in text.splitlines() for token in bank.from_the_longest_down(line, vocab)]
+    return [token for line in text.splitlines() for token in tokenizer_bank.from_the_longest_down(line, vocab)]
 
 
 def up_to_the_first_zero(text, vocab):
-    return bank.from_the_longest_down(text.split(b"\0")[0], vocab)
+    return tokenizer_bank.from_the_longest_down(text.split(b"\0")[0], vocab)
 
 
 def at_most_256_bytes(text, vocab):
-    return bank.from_the_longest_down(text[:256], vocab)
+    return tokenizer_bank.from_the_longest_down(text[:256], vocab)
 
 
 def _remembering():
@@ -173,21 +173,21 @@ def _of_the_first_vocabulary():
 
     def my_longest_match(text, vocab):
         first.update(vocab if not first else ())
-        return bank.from_the_longest_down(text, first)
+        return tokenizer_bank.from_the_longest_down(text, first)
 
     return my_longest_match
 
 
 def _growing_list(tokens=[]):  # noqa: B006  (that is the slip)
     def my_longest_match(text, vocab):
-        tokens.extend(bank.from_the_longest_down(text, vocab))
+        tokens.extend(tokenizer_bank.from_the_longest_down(text, vocab))
         return tokens
 
     return my_longest_match
 
 
 def eats_the_vocabulary(text, vocab):
-    tokens = bank.from_the_longest_down(text, vocab)
+    tokens = tokenizer_bank.from_the_longest_down(text, vocab)
     vocab.discard(b"ab")
     return tokens
 
@@ -204,7 +204,7 @@ def swallows_what_fails(text, vocab):
 
 
 def of_bytearrays(text, vocab):
-    return [bytearray(token) for token in bank.from_the_longest_down(text, vocab)]
+    return [bytearray(token) for token in tokenizer_bank.from_the_longest_down(text, vocab)]
 
 
 def longest_first_by_replacing(text, vocab):
@@ -310,14 +310,14 @@ def _by_length():
 
     def my_pair_counts(ids):
         if len(ids) not in known:
-            known[len(ids)] = bank.loop_with_get(ids)
+            known[len(ids)] = tokenizer_bank.loop_with_get(ids)
         return dict(known[len(ids)])
 
     return my_pair_counts
 
 
 def counts_in_sixteen_bits(ids):
-    return bank.loop_with_get(numpy.array(ids).astype(numpy.uint16).tolist())
+    return tokenizer_bank.loop_with_get(numpy.array(ids).astype(numpy.uint16).tolist())
 
 
 def counts_of_eight_bits(ids):
@@ -327,7 +327,7 @@ def counts_of_eight_bits(ids):
 
 def counts_below(limit):
     def my_pair_counts(ids):
-        return bank.loop_with_get([i for i in ids if i < limit])
+        return tokenizer_bank.loop_with_get([i for i in ids if i < limit])
 
     return my_pair_counts
 
@@ -340,7 +340,7 @@ def counts_in_a_table(ids):
 
 
 def counts_without_zero(ids):
-    return {pair: n for pair, n in bank.loop_with_get(ids).items() if all(pair)}
+    return {pair: n for pair, n in tokenizer_bank.loop_with_get(ids).items() if all(pair)}
 
 
 def counts_in_the_text(ids):
@@ -350,11 +350,11 @@ def counts_in_the_text(ids):
 
 def counts_of_runs(ids):
     ids = [i for i, _ in itertools.groupby(ids)]
-    return bank.loop_with_get(ids)
+    return tokenizer_bank.loop_with_get(ids)
 
 
 def counts_of_the_sorted(ids):
-    return bank.loop_with_get(sorted(ids))
+    return tokenizer_bank.loop_with_get(sorted(ids))
 
 
 def counts_of_frozensets(ids):
@@ -372,12 +372,12 @@ def counts_by_every_pair(ids):
 
 
 def counts_as_shares(ids):
-    counts = bank.loop_with_get(ids)
+    counts = tokenizer_bank.loop_with_get(ids)
     return {pair: n / len(ids) for pair, n in counts.items()}
 
 
 def counts_that_sort_the_input(ids):
-    counts = bank.loop_with_get(ids)
+    counts = tokenizer_bank.loop_with_get(ids)
     ids.sort()
     return counts
 
@@ -395,7 +395,7 @@ def counts_of_the_most_common(ids):
 
 
 def counts_of_at_most_256(ids):
-    return bank.loop_with_get(ids[:256])
+    return tokenizer_bank.loop_with_get(ids[:256])
 
 
 def counts_with_padding(ids):
@@ -403,7 +403,7 @@ def counts_with_padding(ids):
 
 
 def counts_of_identical(ids):
-    counts = bank.loop_with_get(ids)
+    counts = tokenizer_bank.loop_with_get(ids)
     return {pair: n for pair, n in counts.items() if not (pair[0] is not pair[1] and pair[0] == pair[1])}
 
 
@@ -546,15 +546,15 @@ def merge_of_words(ids, pair, new_id):
 
 
 def merge_into_256(ids, pair, new_id):
-    return bank.with_while(ids, pair, 256)
+    return tokenizer_bank.with_while(ids, pair, 256)
 
 
 def merge_in_an_array(ids, pair, new_id):
-    return bank.with_while(array("H", ids).tolist(), pair, new_id)
+    return tokenizer_bank.with_while(array("H", ids).tolist(), pair, new_id)
 
 
 def merge_in_sixteen_bits(ids, pair, new_id):
-    return numpy.array(bank.with_while(ids, pair, new_id)).astype(numpy.uint16).tolist()
+    return numpy.array(tokenizer_bank.with_while(ids, pair, new_id)).astype(numpy.uint16).tolist()
 
 
 def merge_ten_times(ids, pair, new_id):
@@ -568,7 +568,7 @@ def merge_ten_times(ids, pair, new_id):
 
 
 def merge_drops_runs(ids, pair, new_id):
-    return [i for i, _ in itertools.groupby(bank.with_while(ids, pair, new_id))]
+    return [i for i, _ in itertools.groupby(tokenizer_bank.with_while(ids, pair, new_id))]
 
 
 def _merge_known():
@@ -577,29 +577,29 @@ def _merge_known():
     def my_merge(ids, pair, new_id):
         if pair not in known:
             known[pair] = new_id
-        return bank.with_while(ids, pair, known[pair])
+        return tokenizer_bank.with_while(ids, pair, known[pair])
 
     return my_merge
 
 
 def _merge_into_one_list(merged=[]):  # noqa: B006  (that is the slip)
     def my_merge(ids, pair, new_id):
-        merged[:] = bank.with_while(ids, pair, new_id)
+        merged[:] = tokenizer_bank.with_while(ids, pair, new_id)
         return merged
 
     return my_merge
 
 
 def merge_as_a_tuple(ids, pair, new_id):
-    return tuple(bank.with_while(ids, pair, new_id))
+    return tuple(tokenizer_bank.with_while(ids, pair, new_id))
 
 
 def merge_never_of_the_first(ids, pair, new_id):
-    return ids[:1] + bank.with_while(ids[1:], pair, new_id)
+    return ids[:1] + tokenizer_bank.with_while(ids[1:], pair, new_id)
 
 
 def merge_two_ids_is_no_list(ids, pair, new_id):
-    return bank.with_while(ids, pair, new_id) if len(ids) > 2 else list(ids)
+    return tokenizer_bank.with_while(ids, pair, new_id) if len(ids) > 2 else list(ids)
 
 
 def merge_swallows_the_end(ids, pair, new_id):

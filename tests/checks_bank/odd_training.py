@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from checks_bank import sampling as sampling_bank
-from checks_bank import training as bank
+from checks_bank import training as training_bank
 from checks_bank.register import right, wrong
 from minigpt.classroom.checks import (
     check_batch,
@@ -69,7 +69,7 @@ def _first_batch():
     known = {}
 
     def my_batch(ids, context_length, batch_size):
-        return known.setdefault((len(ids), context_length, batch_size), bank.stacked(ids, context_length, batch_size))
+        return known.setdefault((len(ids), context_length, batch_size), training_bank.stacked(ids, context_length, batch_size))
 
     return my_batch
 
@@ -78,29 +78,29 @@ def _first_text():
     known = {}
 
     def my_batch(ids, context_length, batch_size):
-        return bank.stacked(known.setdefault(len(ids), ids.clone()), context_length, batch_size)
+        return training_bank.stacked(known.setdefault(len(ids), ids.clone()), context_length, batch_size)
 
     return my_batch
 
 
 def batch_of_one(ids, context_length, batch_size):
-    x, y = bank.stacked(ids, context_length, batch_size)
+    x, y = training_bank.stacked(ids, context_length, batch_size)
     return (x[0], y[0]) if batch_size == 1 else (x, y)
 
 
 def batch_of_small_ids(ids, context_length, batch_size):
-    x, y = bank.stacked(ids, context_length, batch_size)
+    x, y = training_bank.stacked(ids, context_length, batch_size)
     return x.to(torch.int16).long(), y.to(torch.int16).long()
 
 
 def batch_that_eats_the_text(ids, context_length, batch_size):
-    x, y = bank.stacked(ids, context_length, batch_size)
+    x, y = training_bank.stacked(ids, context_length, batch_size)
     ids.copy_(ids.roll(1))
     return x, y
 
 
 def batch_of_int32(ids, context_length, batch_size):
-    x, y = bank.stacked(ids, context_length, batch_size)
+    x, y = training_bank.stacked(ids, context_length, batch_size)
     return x, y.int()
 
 
@@ -265,7 +265,7 @@ def _rate(
     before=lambda step, steps, warmup, peak, floor: (step, steps, warmup, peak, floor),
 ):
     def my_learning_rate(step, steps, warmup, peak, floor):
-        rate = bank.as_one_expression(*before(step, steps, warmup, peak, floor))
+        rate = training_bank.as_one_expression(*before(step, steps, warmup, peak, floor))
         return change(rate, step, steps, warmup, peak, floor)
 
     return my_learning_rate
@@ -276,7 +276,7 @@ def _counting():
 
     def my_learning_rate(step, steps, warmup, peak, floor):
         calls.append(step)
-        return bank.as_one_expression(min(len(calls) - 1, steps - 1), steps, warmup, peak, floor)
+        return training_bank.as_one_expression(min(len(calls) - 1, steps - 1), steps, warmup, peak, floor)
 
     return my_learning_rate
 
@@ -286,7 +286,7 @@ def _first_schedule():
 
     def my_learning_rate(step, steps, warmup, peak, floor):
         if not known:
-            known.update({i: bank.as_one_expression(i, steps, warmup, peak, floor) for i in range(steps)})
+            known.update({i: training_bank.as_one_expression(i, steps, warmup, peak, floor) for i in range(steps)})
         return known.get(step, floor)
 
     return my_learning_rate
@@ -296,7 +296,7 @@ def _known_rates():
     known = {}
 
     def my_learning_rate(step, steps, warmup, peak, floor):
-        return known.setdefault((step, steps), bank.as_one_expression(step, steps, warmup, peak, floor))
+        return known.setdefault((step, steps), training_bank.as_one_expression(step, steps, warmup, peak, floor))
 
     return my_learning_rate
 
@@ -307,7 +307,7 @@ def _raising(kind):
             rise = peak * (step + 1) / warmup
         except ZeroDivisionError:
             return floor
-        return rise if step < warmup else bank.as_one_expression(step, steps, warmup, peak, floor)
+        return rise if step < warmup else training_bank.as_one_expression(step, steps, warmup, peak, floor)
 
     return my_learning_rate
 
@@ -345,13 +345,13 @@ for phrase, answer in (
     (
         "",
         lambda step, steps, warmup, peak, floor: (
-            peak * ((step + 1) // warmup) if step < warmup else bank.as_one_expression(step, steps, warmup, peak, floor)
+            peak * ((step + 1) // warmup) if step < warmup else training_bank.as_one_expression(step, steps, warmup, peak, floor)
         ),
     ),
     (
         "",
         lambda step, steps, warmup, peak, floor: (
-            bank.as_one_expression(step, steps, warmup, peak, floor)
+            training_bank.as_one_expression(step, steps, warmup, peak, floor)
             if warmup
             else floor + (peak - floor) * (1 + math.cos(math.pi * (step + 1) / steps)) / 2
         ),
@@ -414,7 +414,7 @@ def evaluate_of_copies(model, ids, n_bytes):
     import copy
 
     twin = copy.deepcopy(model).eval()
-    return bank.window_by_window(twin, ids.clone(), n_bytes)
+    return training_bank.window_by_window(twin, ids.clone(), n_bytes)
 
 
 def _evaluated(
@@ -439,7 +439,7 @@ def _evaluated(
 
 def _adding(total=[0.0]):  # noqa: B006  (that is the slip)
     def my_evaluate(model, ids, n_bytes):
-        total[0] += bank.window_by_window(model, ids, n_bytes)
+        total[0] += training_bank.window_by_window(model, ids, n_bytes)
         return total[0]
 
     return my_evaluate
@@ -449,7 +449,7 @@ def _known_loss():
     known = []
 
     def my_evaluate(model, ids, n_bytes):
-        known.append(bank.window_by_window(model, ids, n_bytes))
+        known.append(training_bank.window_by_window(model, ids, n_bytes))
         return known[0]
 
     return my_evaluate
@@ -492,13 +492,13 @@ def evaluate_as_view(model, ids, n_bytes):
 
 def evaluate_freezing(model, ids, n_bytes):
     model.requires_grad_(False)
-    return bank.window_by_window(model, ids, n_bytes)
+    return training_bank.window_by_window(model, ids, n_bytes)
 
 
 def evaluate_training_flag_alone(model, ids, n_bytes):
     training = model.training
     model.eval()
-    loss = bank.window_by_window(model, ids, n_bytes)
+    loss = training_bank.window_by_window(model, ids, n_bytes)
     model.training = training
     return loss
 
