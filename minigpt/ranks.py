@@ -171,7 +171,6 @@ class Ranks(Alone):
                 raise ValueError("all ranks must be started alike, and rank "
                                  f"{rank} differs from rank 0: {', '.join(other)}")
 
-
     def end_within(self, seconds: float) -> None:
         """Raise ConnectionError after so many seconds; 0 takes it back.
 

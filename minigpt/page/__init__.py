@@ -1,6 +1,6 @@
 """A model as one web page that runs it, without Python, without a network, without a server.
 
-Beside this file lie the page's own parts: page.html, style.css, and the scripts, which do in plain
+Beside this file lie the page's own parts: page.html, its style, and the scripts, which do in plain
 JavaScript what `tokenizer`, `model` and `sampling` do. Here they are put together with the weights,
 the tokenizer and what is known of the model. Nothing that a person named (the title, the text)
 becomes markup; a security policy lets the page run these scripts alone, and connect to nowhere; a
@@ -60,8 +60,9 @@ def page(tokenizer: Tokenizer, config: GPTConfig, weights: dict[str, Tensor], ab
              "tokenizer": _tokenizer_parts(tokenizer), "history": _curve(history),
              "format": number_format, "tensors": sizes, "numbers": sum(n for _, n in sizes)}
     facts = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")     # no end of a script
-    template, style, last, *scripts = map(_part, (
-        "page.html", "style.css", f"{LAST_SCRIPT}.js", *(f"{name}.js" for name in SCRIPTS)))
+    template, last, *scripts = map(part, (
+        "page.html", f"{LAST_SCRIPT}.js", *(f"{name}.js" for name in SCRIPTS)))
+    style = part("colours.css") + part("style.css")
     checked = "\n".join([style, _words(template), facts, numbers])
     return Template(template).substitute(
         title=html.escape(title or TITLE), policy=_policy(style, [*scripts, last]), style=style,
@@ -69,7 +70,8 @@ def page(tokenizer: Tokenizer, config: GPTConfig, weights: dict[str, Tensor], ab
         checksum=f"{zlib.crc32(checked.encode()):08x}", weights=numbers, last=last)
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """A file of this folder, as text."""
     return (FOLDER / name).read_text(encoding="utf-8")
 
 

@@ -37,6 +37,7 @@ from minigpt.classroom.questions import Question, bank
 from minigpt.classroom.wall import exercises
 from minigpt.classroom.wall.exercises import Exercise
 from minigpt.classroom.wall.store import BOTH, EXERCISES, PASSED, QUESTIONS, Store, asked
+from minigpt.page import part as part_of_the_page
 
 LARGEST = 4096              # bytes of a body
 SWALLOWED = 16_000_000      # bytes of a larger one that are read, so that the sentence arrives
@@ -216,7 +217,8 @@ class Page(Handler):
     else."""
 
     def get(self, word: str) -> None:
-        style, script = (_part(f"wall.{kind}") for kind in ("css", "js"))
+        style = part_of_the_page("colours.css") + _part("wall.css")
+        script = _part("wall.js")
         self.set_header("Content-Security-Policy", (
             f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
