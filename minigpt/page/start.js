@@ -23,8 +23,8 @@ async function start() {
   const looking = new Looking(tokenizer, model);
   const writing = new Writing(tokenizer, model, (ids, reading) => looking.show(ids, reading));
   showAbout(facts);
-  element("prompt").value = await window.minigpt
-    .generate("", {maxNewTokens: 12, temperature: 0})
+  element("prompt").value = await window.minigpt // what it takes to begin a paragraph
+    .generate("\n\n", {maxNewTokens: 12, temperature: 0})
     .then(text => text.trim());
   element("notice").remove();
   element("page").hidden = false;
