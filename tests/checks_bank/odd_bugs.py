@@ -369,7 +369,7 @@ for phrase, answer in (
     ),
     ("All weights are the saved ones, and the model is in", _changed(lambda gpt: gpt.model.blocks[0].train() and None)),
     (
-        "stopped with RuntimeError: Boolean value of Tensor with",
+        "they can no longer learn (requires_grad is off)",
         _changed(lambda gpt: [gpt.model.token_embedding.weight.requires_grad_(False)]),
     ),
 ):

@@ -121,9 +121,10 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     if same(answer, right):
         leak = float(answer[right == 0].abs().max()) if bool((right == 0).any()) else 0.0
         if leak > 1e-20 and (temperature == 0 or top_k is not None or top_p is not None):
+            cure = "" if temperature else " 0 is no small temperature: make it a case of its own."
             raise Mistake(f"With {setting}, a token that should be out of the question keeps a "
                           f"probability of {leak:.1g}. Exactly 0 is right: once in a long text it "
-                          "would be drawn.")
+                          f"would be drawn.{cure}")
         return
     if is_nan(answer):
         raise nan_mistake(answer, logits, setting, temperature, top_k, top_p)

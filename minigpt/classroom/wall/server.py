@@ -62,9 +62,6 @@ class Refusal(HTTPError):
         self.sentence = sentence
 
 
-TOO_LARGE = Refusal(413, f"A request has {LARGEST:,} bytes at most.")
-
-
 class Wall(Application):
     """A lesson on the web. `address` is where students find it, as `join` takes it."""
 
@@ -273,17 +270,16 @@ class Posted(Handler):
             kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 raise Refusal(415, "A request here is application/json.")
-            length = self.request.headers.get("Content-Length", "0")
-            if len(length) > 8 or length.isdecimal() and int(length) > LARGEST:
-                raise TOO_LARGE
 
     def data_received(self, chunk: bytes) -> None:
+        """The rest of a body that is too large is read and forgotten: who still sends hears no
+        refusal."""
         self.body = (self.body + chunk)[:LARGEST + 1]
 
     def asked(self, fields: tuple[str, ...]) -> dict[str, str]:
         """The body: an object with these fields and no other, each of them text."""
         if len(self.body) > LARGEST:
-            raise TOO_LARGE
+            raise Refusal(413, f"A request has {LARGEST:,} bytes at most.")
         try:
             body = json.loads(self.body.decode("utf-8"))
         except (ValueError, RecursionError):
