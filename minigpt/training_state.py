@@ -42,9 +42,11 @@ class TrainingState:
 
     `batches_before`: how many batches of the text earlier runs have read, where this one goes on
     behind them. `ranks`: the processes that train it together; each holds all of this state, and
-    the same. `network` is the model as it is called in a step: by several ranks within what
-    averages their gradients, and `compiled` by torch.compile where so asked. Losses are looked at
-    now and then (`check`); until they are, weights known to be good are kept to go back to.
+    the same. Their losses are those of one process: in float32 over fifty steps to 1e-5 with AdamW,
+    and to 1e-4 with Muon, whose polynomial magnifies rounding. `network` is the model as it is
+    called in a step: by several ranks within what averages their gradients, and `compiled` by
+    torch.compile where so asked. Losses are looked at now and then (`check`); until they are,
+    weights known to be good are kept to go back to.
     """
 
     @takes(_enough_rows, model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED)
