@@ -87,13 +87,17 @@ class OptionSlider(anywidget.AnyWidget):
 
 
 class TextBox(anywidget.AnyWidget):
-    """A line to type in: `value` is what was committed, or, with `follow`, what stands there."""
+    """A line to type in: `value` is what was committed, or, with `follow`, what stands there.
+
+    `button`: the words on a button beside it, which does what Enter does.
+    """
 
     _esm = STATIC / "text_box.js"
     description = Unicode().tag(sync=True)
     placeholder = Unicode().tag(sync=True)
     value = Unicode().tag(sync=True)
     follow = Bool(True).tag(sync=True)
+    button = Unicode().tag(sync=True)
     disabled = Bool(False).tag(sync=True)
 
     def __init__(self, **named):
@@ -102,7 +106,7 @@ class TextBox(anywidget.AnyWidget):
         self.on_msg(self._hear)
 
     def on_enter(self, callback: Callable) -> None:
-        """`callback(text)` when Enter is pressed in the box."""
+        """`callback(text)` when Enter is pressed in the box, or its button."""
         self._on_enter.append(callback)
 
     def _hear(self, _, content, buffers) -> None:

@@ -252,15 +252,13 @@ class Choice(Prediction):
 
 
 class Number(Prediction):
-    """A question that wants a number. `box` takes it, with Enter or with `button`."""
+    """A question that wants a number. `box` takes it, with Enter or with its button."""
 
     def _controls(self) -> list:
-        self.box = TextBox(description="your answer", placeholder="a number", follow=False)
-        self.button = ipywidgets.Button(description="Answer")
-        submit = guarded(lambda _: self.submit(self.box.value), self.verdict)
-        self.button.on_click(submit)
-        self.box.on_enter(submit)
-        return [ipywidgets.HBox([self.box, self.button])]
+        self.box = TextBox(description="your answer", placeholder="a number", follow=False,
+                           button="Answer")
+        self.box.on_enter(guarded(self.submit, self.verdict))
+        return [self.box]
 
     def submit(self, text: str) -> None:
         """`answer(text)`, if it is a number; what is none does not count as an answer."""

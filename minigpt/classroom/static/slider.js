@@ -46,6 +46,7 @@ function render({ model, el }) {
     show();
   }
   function take() {
+    if (box.value === text(model.get(trait))) return;
     const typed = Number(box.value.trim().replace(",", ".") || NaN);
     if (Number.isFinite(typed)) {
       const inside = Math.min(model.get("max"), Math.max(model.get("min"), typed));
@@ -58,7 +59,7 @@ function render({ model, el }) {
   if (box.tagName === "INPUT") {
     box.inputMode = "decimal";
     box.autocomplete = "off";
-    box.addEventListener("change", take);
+    box.addEventListener("blur", take); // not "change": see text_box.js
     box.addEventListener("keydown", (event) => event.key === "Enter" && take());
     box.addEventListener("focus", () => box.select());
   }

@@ -1,5 +1,6 @@
-// A line to type in. What is typed is sent as one message when it is committed (Enter, or leaving the box), never
-// half of it: a kernel that is busy hears the whole before the button that was pressed after it.
+// A line to type in. What is typed is sent as one message when it is committed (Enter, the box's own button, or leaving
+// the box), never half of it. A button sends the text along: two widgets' messages may be heard in two threads of the
+// kernel, and so in any order.
 
 function render({ model, el }) {
   el.classList.add("minigpt-text-box");
@@ -23,10 +24,17 @@ function render({ model, el }) {
     model.set("value", box.value);
     model.save_changes();
   });
-  box.addEventListener("change", () => model.send({ committed: box.value }));
-  box.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") model.send({ committed: box.value, enter: true });
-  });
+  // Not at "change": a browser tells of none where what was there at first is typed again after an Enter.
+  box.addEventListener("blur", () => model.send({ committed: box.value }));
+  const enter = () => model.send({ committed: box.value, enter: true });
+  box.addEventListener("keydown", (event) => event.key === "Enter" && enter());
+  if (model.get("button")) {
+    const button = document.createElement("button");
+    button.className = "jupyter-widgets jupyter-button widget-button";
+    button.textContent = model.get("button");
+    button.addEventListener("click", enter);
+    el.append(button);
+  }
   model.on("change:value", () => {
     if (box !== document.activeElement) box.value = model.get("value");
   });
