@@ -66,6 +66,16 @@ def test_a_right_answer_passes_whatever_the_numbers(check, answer, seeded, capsy
     assert len(lines) == 8 and len(set(lines)) == 1 and lines[0].startswith("✓ ") and len(lines[0]) < 120
 
 
+@pytest.mark.parametrize(("check", "seed"), [
+    (checks.check_attention, 923794),           # every position sees itself alone: a gradient of 0, and its rounding
+    (checks.check_feed_forward, 394923), (checks.check_feed_forward, 904845), (checks.check_feed_forward, 627410),
+])                                              # one GELU, shut for x and for x turned round: the bias twice
+def test_a_right_answer_passes_where_its_numbers_are_rare(check, seed, seeded, capsys):
+    seeded(seed)
+    for answer in RIGHT[check]:
+        check(answer)
+
+
 @pytest.mark.parametrize(("check", "answer", "phrase"), WRONG_ANSWERS)
 def test_a_wrong_answer_is_refused_with_the_fitting_message_whatever_the_numbers(check, answer, phrase, seeded):
     for seed in range(1 if phrase == "was still running" else 2):

@@ -70,8 +70,8 @@ def test_200_writers_killed_at_random_moments_leave_a_file_that_loads(gpts, path
     began = time.perf_counter()
     gpts[0].save(path)
     one_save = time.perf_counter() - began
-    chance, outcomes = random.Random(1), [0, 0]
-    for kill in range(200):
+    chance, outcomes, unfinished = random.Random(1), [0, 0], []
+    for kill in range(2000):
         reader, writer = os.pipe()
         if (child := os.fork()) == 0:
             try:
@@ -90,8 +90,10 @@ def test_200_writers_killed_at_random_moments_leave_a_file_that_loads(gpts, path
         outcomes[is_one_of(gpts, path)] += 1
         if kill % 20 == 0:
             assert GPT.load(path).generate("It", 5, seed=0)
+        unfinished = list(path.parent.glob(".*.unfinished"))
+        if kill >= 199 and len(unfinished) >= 10:      # how often one is hit in the middle is the machine's affair
+            break
     assert min(outcomes) >= 10                                           # the one and the other: the moments were spread
-    unfinished = list(path.parent.glob(".*.unfinished"))
     assert len(unfinished) >= 10                                         # and many were in the middle of a save
     for file in unfinished:
         os.utime(file, (0, 0))

@@ -237,7 +237,13 @@ def look_at_linears(name: str, module: nn.Module, d_model: int, d_ff: int) -> No
 
 
 def steady(student: Student, module: nn.Module, x: Tensor, answer: Tensor) -> None:
-    """The same input must give the same output, in eval mode and where no dropout was asked for."""
+    """Wrong numbers are no surprise where another input gives them too, or the same gives others.
+
+    The same input must give the same output, in eval mode and where no dropout was asked for.
+    """
+    if student.unmoved:
+        raise Mistake(f"{student.name} gives one and the same result for two different inputs: it "
+                      "keeps what it made of the first, or never looks at x.")
     again = student.ask(module, x=x).detach()
     if same(again, answer):
         return
