@@ -51,6 +51,7 @@ LAB = ("notebook",)
 REAL = ("notebook", "real", "test", "book")
 TESTS = ("notebook", "test", "book")
 BOOK = ("notebook", "book")
+COURSE = ("notebook", "course")
 BENCHMARKS = ("bench", "notebook", "test", "book")
 
 HELP = """
@@ -728,6 +729,13 @@ def book(arguments):
 def bundle(arguments):
     set_up(LAB)
     return run([PYTHON, "-m", "tools.bundle"] + arguments)
+
+
+@command("an nbgrader course of the notebooks in course/",
+         "(course autograde 02_attention and the like: nbgrader in that folder)")
+def course(arguments):
+    set_up(COURSE)
+    return run([PYTHON, "-m", "tools.course"] + arguments)
 
 
 def stop(signal_number, frame):

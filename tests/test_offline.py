@@ -125,14 +125,22 @@ def test_no_module_can_reach_the_network(source):
     tree = ast.parse(source.read_text(encoding="utf-8"))
     imported = {name.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {(node.module or "").split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    if "socket" in imported:            # the marking's two ends: a file on this machine, and no address
+        text = source.read_text(encoding="utf-8")
+        assert source.parent.name == "marking" and text.count("socket.socket(") == text.count("socket.socket(socket.AF_UNIX)")
+        imported.remove("socket")
     assert not imported & {"socket", "urllib", "http", "ftplib", "requests", "httpx", "aiohttp", "huggingface_hub", "urllib3"}
     strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     fetched = [string for string in strings if re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//|url\(|@import|https?://", string)]
     assert [string for string in fetched if "http://www.w3.org/" not in string] == []         # the name of SVG, no address
 
 
+# What runs a student's answers, in a process with limits, and the teacher's own test cells; no other does.
+RUN_WHAT_THEY_READ = {PACKAGE / "marking" / "worker.py", PACKAGE / "marking" / "judge.py"}
+
+
 def test_nothing_of_the_package_executes_what_it_reads():
-    for source in SOURCES:
+    for source in set(SOURCES) - RUN_WHAT_THEY_READ:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             called = node.func if isinstance(node, ast.Call) else None
             name = called.id if isinstance(called, ast.Name) else None

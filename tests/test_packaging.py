@@ -86,7 +86,7 @@ def test_binder_installs_the_project_without_a_second_torch(repository):
     assert "pip install --no-deps -e ." in script
 
 
-@pytest.mark.parametrize("extra", ["notebook", "test", "bench", "book"])
+@pytest.mark.parametrize("extra", ["notebook", "test", "bench", "book", "course"])
 def test_every_requirement_has_a_tested_pin_within_its_range(project, pins, extra):
     for requirement in requirements(project, extra):
         pin = pins[canonicalize_name(requirement.name)]
@@ -106,6 +106,7 @@ def test_pins_hold_on_every_system(pins):
 @pytest.mark.parametrize("files, extras", [
     ("minigpt/*.py", ["real"]),
     ("minigpt/classroom/**/*.py", ["notebook"]),
+    ("minigpt/marking/**/*.py", ["notebook", "course"]),
     ("tests/**/*.py", ["notebook", "real", "test", "book"]),
     ("benchmarks/*.py", ["notebook", "bench"]),
     ("tools/*.py", ["notebook", "book", "test"]),

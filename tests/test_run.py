@@ -48,7 +48,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         open("waiting", "w").close()
         time.sleep(0.05)
     name = "minigpt-0.1.0"
-    extras = "".join("Provides-Extra: %s\\n" % extra for extra in ("notebook", "real", "test", "bench"))
+    extras = "".join("Provides-Extra: %s\\n" % extra for extra in ("notebook", "real", "test", "bench", "course"))
     needs = open("needs").read() if os.path.exists("needs") else ""
     with zipfile.ZipFile(os.path.join(folder, name + "-py3-none-any.whl"), "w") as wheel:
         info = name + ".dist-info/"
@@ -127,7 +127,7 @@ class Copy:
 
     def __init__(self, folder: Path, repository: Path):
         self.folder = folder
-        for name in ("minigpt/classroom", "matplotlib", "notebooks", "tests", WEIGHTS):
+        for name in ("minigpt/classroom", "matplotlib", "notebooks", "tests", "tools", WEIGHTS):
             (folder / name).mkdir(parents=True)
         shutil.copy(repository / "run.py", folder)
         files = {"pyproject.toml": PYPROJECT, "constraints.txt": "torch==2.13.0\n", "backend.py": BACKEND,
@@ -135,6 +135,7 @@ class Copy:
                  "minigpt/__init__.py": "", "minigpt/classroom/__init__.py": "",
                  "minigpt/classroom/student.py": STAND_IN, "minigpt/classroom/teach.py": STAND_IN,
                  "minigpt/classroom/wall.py": STAND_IN,
+                 "tools/__init__.py": "", "tools/course.py": STAND_IN,
                  "matplotlib/__init__.py": "", "matplotlib/pyplot.py": "",
                  "notebooks/00_play.ipynb": "{}", "notebooks/01_tokenizer.ipynb": "{}",
                  f"{WEIGHTS}/METADATA": METADATA, "minigpt/smollm2.py": READER}
@@ -770,7 +771,7 @@ def test_a_part_without_tests_fails_unless_tests_were_chosen(copy, arguments, ou
 
 
 @pytest.mark.parametrize("command, program", [("bench", "benchmarks"), ("student", "student"), ("teach", "teach"),
-                                              ("wall", "wall")])
+                                              ("wall", "wall"), ("course", "course")])
 def test_the_other_commands_start_their_modules_and_pass_their_exit_code_on(copy, command, program):
     (copy.folder / "codes.json").write_text(json.dumps({program: 7}))
     before = copy.stamp.read_bytes()

@@ -60,11 +60,12 @@ def write_copies(edition: Edition, renewed: Renewed, source: Path, target: Path)
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {source}")
     target.mkdir(parents=True, exist_ok=True)
-    return [f"{path.name}: {_write_copy(edition(_read(path)), renewed, target / path.name)}"
+    return [f"{path.name}: {write_copy(edition(_read(path)), renewed, target / path.name)}"
             for path in paths]
 
 
-def _write_copy(fresh, renewed: Renewed, path: Path) -> str:
+def write_copy(fresh, renewed: Renewed, path: Path) -> str:
+    """Writes the copy `fresh` to `path`, or what `renewed` makes of the one there; says which."""
     fresh.metadata["minigpt"] = {"cells": fingerprint(fresh)}
     new, told = fresh, "written"
     if path.exists():
