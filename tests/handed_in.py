@@ -17,7 +17,8 @@ NAME = "my_answer"
 def cells(answer) -> list[Cell] | None:
     """The cells of a bank's answer, which set `my_answer` last. None where it can't be written as cells: a closure."""
     plain = answer if isinstance(answer, type) else inspect.unwrap(answer)
-    if isinstance(answer, functools.partial) or getattr(plain, "__closure__", None) or (
+    inside_a_function = "<locals>" in plain.__qualname__ and isinstance(plain, type)
+    if inside_a_function or isinstance(answer, functools.partial) or getattr(plain, "__closure__", None) or (
             isinstance(plain, types.FunctionType) and any(map(callable, plain.__defaults__ or ()))):
         return None
     if plain.__module__.startswith(("minigpt.", "torch.")):

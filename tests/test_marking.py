@@ -69,9 +69,26 @@ def test_an_honest_answer_gets_all_points_and_the_checks_line(check):
 
 # --------------------------------------------------------------------------------------------------- wrong answers
 
+WRONG_BESIDE = {    # where the bank's are all closures, which no cell can hold
+    "check_rms_norm": ("""import torch
+def my_answer(x, weight):
+    return torch.nn.functional.layer_norm(x, x.shape[-1:]) * weight""", "that is LayerNorm"),
+    "check_grouped_heads": ("""from minigpt import attention
+def my_answer(q, k, v, mask):
+    n = q.shape[1] // k.shape[1]
+    return attention(q, k.repeat(1, n, 1, 1), v.repeat(1, n, 1, 1), mask)[0]""", "dealt out like cards"),
+    "check_dequantise": ("""import torch
+def my_answer(packed, scale, minimum):
+    return torch.stack([packed & 15, packed >> 4], -1).flatten(1) * scale + minimum""", "Your numbers alternate"),
+}
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_wrong_answer_gets_no_points_and_the_sentence_of_the_check(check):
     chosen = [(cells(answer), phrase) for answer, phrase in WRONG[getattr(checks, check)]]
+    if check in WRONG_BESIDE:
+        text, phrase = WRONG_BESIDE[check]
+        chosen.append(([Cell("", text)], phrase))
     written, phrase = next((written, phrase) for written, phrase in chosen if written)
     earned, told = points(notebook(check, written))
     assert earned < 4 and phrase in told
@@ -203,8 +220,12 @@ def test_a_trick_is_refused_with_a_sentence(check, texts, phrase):
 
 
 @pytest.mark.parametrize("check", sorted(set(CHECKS) - {"check_load"}))
-def test_a_file_is_nothing_to_answer_from(check):
-    text = "from pathlib import Path\ndef my_answer(*inputs): return Path('02_attention.ipynb').read_text()"
+@pytest.mark.parametrize("text", [
+    "from pathlib import Path\ndef my_answer(*inputs): return Path('02_attention.ipynb').read_text()",
+    "import io\ndef my_answer(*inputs): return io.FileIO('02_attention.ipynb').read()",
+    "from io import open as look\ndef my_answer(*inputs): return look('02_attention.ipynb').read()",
+])
+def test_a_file_is_nothing_to_answer_from(check, text):
     assert "reads or writes files" in found(check, text).sentence
 
 
@@ -255,7 +276,7 @@ def test_the_worker_knows_neither_the_checks_nor_the_hidden_questions():
 def test_a_forged_check_earns_nothing_without_right_numbers():
     """It makes the classroom's check in its own process print ✓: what earns is what the numbers say."""
     forged = ("import numpy\nload = getattr(numpy, '__builtins__')['__im' + 'port__']\n"
-              "checks = getattr(load('minigpt.classroom'), 'checks', print)\n"
+              "checks = getattr(load('minigpt.classroom', fromlist=['checks']), 'checks')\n"
               "getattr(checks, '__dict__', {})['check_average'] = lambda answer: print('✓ all right')\n"
               "def my_answer(x): return x")
     earned, told = points(notebook("check_average", [Cell("", forged)]))

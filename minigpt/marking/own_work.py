@@ -19,9 +19,9 @@ from minigpt.marking.worker import part
 # What an answer, and the cells that it needs, may import. Two more are refused below.
 MAY_IMPORT = set("""
     __future__ abc array bisect cmath codecs collections contextlib copy dataclasses datetime
-    decimal enum fractions functools heapq itertools json lzma math matplotlib minigpt numbers numpy
-    operator pathlib pprint random re regex statistics string struct tempfile textwrap time torch
-    tqdm typing unicodedata warnings
+    decimal enum fractions functools heapq io itertools json lzma math matplotlib minigpt numbers
+    numpy operator pathlib pprint random re regex statistics string struct tempfile textwrap time
+    torch tqdm typing unicodedata warnings
 """.split())
 PROGRAM = set("""
     sys os gc inspect ctypes atexit signal threading multiprocessing subprocess socket builtins
@@ -33,8 +33,8 @@ PROGRAM = set("""
 """.split())
 RUNS_TEXT = {"exec", "eval", "compile", "__import__"}
 FILES = set("""
-    open read_text read_bytes write_text write_bytes fromfile tofile memmap loadtxt savetxt
-    genfromtxt unlink iterdir glob rglob
+    open open_code FileIO read_text read_bytes write_text write_bytes fromfile tofile memmap loadtxt
+    savetxt genfromtxt unlink iterdir glob rglob
 """.split())
 NOTEBOOK = {"get_ipython", "In", "Out"}
 ONLY_NAMES = RUNS_TEXT | NOTEBOOK | {"input", "exit", "quit", "vars"}   # model.eval() is no eval()
@@ -66,12 +66,11 @@ def reached_for(cell: Cell, name: str, reads_files: bool) -> Iterator[str]:
     for node in ast.walk(cell.tree) if cell.tree else ():
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield from wrongly_imported(node, name)
-        word = {ast.Name: "id", ast.Attribute: "attr"}.get(type(node))
+        word = {ast.Name: "id", ast.Attribute: "attr", ast.alias: "name"}.get(type(node))
         if word is None:
             continue
         word = getattr(node, word)
-        plain_name = isinstance(node, ast.Name)
-        if word in ONLY_NAMES and not plain_name:
+        if word in ONLY_NAMES and isinstance(node, ast.Attribute):
             continue
         if word in RUNS_TEXT:
             yield f"{name} runs a text as code (`{word}`): write the code itself."
@@ -81,7 +80,8 @@ def reached_for(cell: Cell, name: str, reads_files: bool) -> Iterator[str]:
         if word in FILES and not reads_files:
             yield (f"{name} reads or writes files (`{word}`): an answer is made from its inputs "
                    "alone.")
-        if word in PROGRAM and isinstance(node.ctx, ast.Load):
+        if word in PROGRAM and isinstance(
+                getattr(node, "ctx", ast.Load()), ast.Load):
             yield (f"{name} reaches for the program that runs it (`{word}`): an answer only "
                    "computes its result from its inputs.")
 

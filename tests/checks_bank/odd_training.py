@@ -17,7 +17,6 @@ from minigpt.classroom.checks import (
     check_learning_rate,
     check_next_token_probs,
 )
-from minigpt.sampling import next_token_probs
 
 # ---------------------------------------------------------------------------------------------------------------- batch
 
@@ -612,7 +611,7 @@ def probs_by_thresholds(logits, temperature, top_k, top_p):
 @right(check_next_token_probs)
 def probs_sorted_and_put_back(logits, temperature, top_k, top_p):
     if temperature == 0:
-        return next_token_probs(logits, 0)
+        return F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
     p, order = (logits * (1 / temperature)).softmax(dim=1).sort(dim=1, descending=True)
     if top_k:
         p[:, top_k:] = 0.0

@@ -97,7 +97,7 @@ def evaluations(odd: bool):
 def rates(odd: bool):
     """Steps of a schedule; odd: without a warm-up, with one of one step, its first and its last."""
     for _ in range(5):
-        steps, peak = random.randint(12, 80), random.uniform(1e-3, 1e-2)
+        steps, peak = random.randint(14, 80), random.uniform(1e-3, 1e-2)
         warmup, floor = random.randint(2, 9), peak * random.uniform(0.05, 0.4)
         if odd:
             warmup, floor = random.choice((0, 1, steps - 2)), random.choice((0.0, peak))
