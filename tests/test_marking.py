@@ -3,6 +3,7 @@ code brings the marking down. `test_course.py` tries the same with nbgrader arou
 
 import inspect
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -57,6 +58,21 @@ def test_nearly_every_answer_of_the_bank_is_tried_and_every_exercise_has_hidden_
 def test_an_honest_answer_of_the_bank_is_right_in_all_hidden_questions(check, written):
     findings = handed_in(check, written).findings
     assert findings.ordinary and findings.odd and not findings.sentence
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_honest_answer_is_right_whatever_the_numbers_also_where_no_cell_can_hold_it(check, capsys):
+    for seed, answer in enumerate(2 * RIGHT[getattr(checks, check)]):
+        random.seed(seed), torch.manual_seed(seed)
+        assert more_questions(answer, getattr(checks, check), 2) == 2, (seed, answer)
+
+
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_hidden_questions_can_be_asked_whatever_is_drawn(check, odd):
+    for seed in range(40):
+        random.seed(seed), torch.manual_seed(seed)
+        assert len(list(QUESTIONS[check].cases(odd))) >= 2
 
 
 @pytest.mark.parametrize("check", CHECKS)

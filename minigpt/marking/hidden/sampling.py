@@ -29,7 +29,17 @@ def probabilities(odd: bool):
         yield Case(f"logits of shape {tuple(logits.shape)}, temperature = {temperature:.2g}, "
                    f"top_k = {top_k} and top_p = {top_p}",
                    (logits.clone(), temperature, top_k, top_p),
-                   next_token_probs(logits, temperature, top_k, top_p))
+                   greedy(logits) if temperature == 0 else next_token_probs(
+                       logits, temperature, top_k, top_p))
+
+
+def greedy(logits: torch.Tensor):
+    """Whether rows have all probability where their largest logit is: with ties, on any of them."""
+    largest = logits == logits.amax(-1, keepdim=True)
+    one_each = torch.ones(len(logits))
+    return lambda answer: (isinstance(answer, torch.Tensor) and answer.shape == logits.shape
+                           and agrees((answer * largest).sum(-1), one_each)
+                           and agrees(answer.abs().sum(-1), one_each))
 
 
 def clear(B: int, V: int) -> torch.Tensor:
