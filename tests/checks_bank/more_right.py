@@ -379,6 +379,15 @@ for greedy in (lambda logits: torch.eye(logits.shape[-1])[logits.argmax(-1)],
     right(checks.check_next_token_probs)(functools.wraps(_filtered)(functools.partial(_filtered, greedy=greedy)))
 
 
+def my_lower_triangle(T):
+    return torch.ones(T, T).tril()
+
+
+@right(checks.check_causal_mask)
+def my_mask_by_a_helper(T):
+    return my_lower_triangle(T).bool()
+
+
 @right(checks.check_generate)
 def generate_in_an_empty(model, ids, max_new_tokens):
     T = ids.shape[1]

@@ -38,8 +38,9 @@ def check_average(student: Student) -> None:
         x = laid_out(torch.randn(T, C) + one_of(0, 3))
         sums, counts = x.cumsum(0), torch.arange(1, T + 1)[:, None]
         right = sums / counts
-        answer = student("Dividing row i by i + 1 takes a column of counts, (T, 1): "
-                         "torch.arange(1, T + 1)[:, None].", x=x)
+        answer = student("Positions lie along axis 0: x[:i + 1].mean(0), or x.cumsum(0), whose row "
+                         "i is divided by i + 1: a column of counts, (T, 1): torch.arange(1, T + "
+                         "1)[:, None].", x=x)
         answer = tensor(answer, "Your result", (T, C), "(T, C)", "float")
         if not same(answer, right):
             look_at_average(answer, x, sums, counts)

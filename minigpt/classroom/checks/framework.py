@@ -247,11 +247,13 @@ class Student:
         return f"{message} For the same inputs again: {self.check}(…, seed={self.seed})."
 
     def own_work(self) -> None:
-        """Refuses an answer that only calls one that was written before, for another exercise."""
+        """Refuses an answer that only calls one that was written before, in another cell."""
+        code = getattr(self.answer, "__code__", None)
         for name in names_read(self.answer):
             other = getattr(self.answer, "__globals__", {}).get(name)
             if (name.startswith("my_") and other is not self.answer
                     and isinstance(other, FunctionType)
+                    and other.__code__.co_filename != getattr(code, "co_filename", "")
                     and parameters(other) == parameters(self.answer)):
                 raise Mistake(f"{self.name} only hands its inputs on to {name}, which you have "
                               "written before. That is right, and teaches nothing new: write this "

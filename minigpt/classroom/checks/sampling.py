@@ -147,6 +147,8 @@ def look_at_probs(answer, logits: Tensor, temperature: float, top_k, top_p) -> N
     probs, plain = (logits / temperature).softmax(-1), logits.softmax(-1)
     accuse(answer, {
         f"With {setting}, you return logits: apply softmax.": logits / temperature,
+        f"With {setting}, your probabilities are sorted. Each belongs to the place of its token's "
+        "id: scatter them back.": right.sort(descending=True).values,
         f"With {setting}, you return logits, filtered but without softmax.":
             torch.where(right > 0, logits / temperature, float("-inf")),
         f"With {setting}, your columns sum to 1, not your rows: softmax over the last axis, the "

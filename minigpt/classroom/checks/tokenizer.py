@@ -467,8 +467,8 @@ def check_decode(student: Student) -> None:
     """
     for text in [*TEXTS, "", "a", random.choice("éüøλЖ") + random.choice("🙂🐍🚀") + " end"]:
         vocab = shuffled_vocab(80_000 if text == TEXTS[3] else 0, text.encode()[:1])
-        ask_for_text(student, "The bytes of one character may be spread over several tokens.",
-                     vocab, text.encode())
+        ask_for_text(student, "An id is a place in vocab, and its bytes are vocab[id]; those of "
+                     "one character may be spread over several tokens.", vocab, text.encode())
     vocab = tuple(BYTES) + (b"the", b" a", b"\xc3", "ß".encode())  # where a byte's id is the byte
     for tokens in ([b"the", b" a"], [b"\xc3", b"\x9f", b"the", "ß".encode()], []):
         ids = [vocab.index(token) for token in tokens]
