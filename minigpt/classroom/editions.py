@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+from ipykernel.ipkernel import IPythonKernel
 
 from minigpt import corpus
 from minigpt.files import write_atomically
@@ -25,8 +26,13 @@ Renewed = Callable[[nbformat.NotebookNode, nbformat.NotebookNode], nbformat.Note
 
 
 def without_outputs(notebook):
-    """A copy of `notebook` in which no cell has run."""
+    """A copy of `notebook` in which no cell has run.
+
+    It says which Python its kernel is: JupyterLab would write that in, and so mark a notebook that
+    was only opened as changed.
+    """
     notebook = copy.deepcopy(notebook)
+    notebook.metadata["language_info"] = nbformat.from_dict(IPythonKernel.language_info)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
