@@ -34,6 +34,7 @@ html_theme = "sphinx_book_theme"
 html_title = "minigpt"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_extra_path = ["play.html"]         # the playground: a page of its own, which no theme goes around
 html_context = {"default_mode": "auto"}
 html_show_search_summary = False         # it would fetch every page found, which a browser refuses for files
 html_show_sourcelink = False

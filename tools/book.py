@@ -78,7 +78,8 @@ def gather(source: Path) -> None:
         "notebooks": "\n".join(f"notebooks/{notebook.stem}" for notebook in notebooks),
         "guide": "\n".join(f"docs/teaching/{page}" for page in guide_pages()),
         "reference": "\n".join(f"reference/{name}" for name in write_reference(source / "reference"))}
-    (source / "index.md").write_text((ROOT / "README.md").read_text(encoding="utf-8") + contents, encoding="utf-8")
+    first = (ROOT / "README.md").read_text(encoding="utf-8").replace("`play.html`", '<a href="play.html">play.html</a>')
+    (source / "index.md").write_text(first + contents, encoding="utf-8")
     for page in source.rglob("*.md"):
         page.write_text(to_the_first_page(page.read_text(encoding="utf-8")), encoding="utf-8")
 
