@@ -149,3 +149,10 @@ def test_the_finished_code_needs_no_notebook():
     code = ("import sys, minigpt; print([name for name in ('matplotlib', 'ipywidgets', 'IPython', 'minigpt.classroom') "
             "if name in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_classroom_makes_no_notebook_of_a_plain_process():
+    """Where ipykernel's shell is imported, tqdm draws widgets, and a bar in a terminal shows nothing."""
+    code = ("import sys, minigpt.classroom, minigpt.classroom.student, minigpt.classroom.teach; "
+            "print('ipykernel.zmqshell' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

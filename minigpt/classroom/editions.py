@@ -9,12 +9,12 @@ import argparse
 import copy
 import hashlib
 import json
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
-from ipykernel.ipkernel import IPythonKernel
 
 from minigpt import corpus
 from minigpt.files import write_atomically
@@ -24,6 +24,12 @@ from minigpt.files import write_atomically
 Edition = Callable[[nbformat.NotebookNode], nbformat.NotebookNode]
 Renewed = Callable[[nbformat.NotebookNode, nbformat.NotebookNode], nbformat.NotebookNode]
 
+# What a Python kernel says of itself. ipykernel is not asked: where it is imported, tqdm takes the
+# process for a notebook.
+PYTHON = {"name": "python", "version": platform.python_version(), "mimetype": "text/x-python",
+          "codemirror_mode": {"name": "ipython", "version": 3}, "pygments_lexer": "ipython3",
+          "nbconvert_exporter": "python", "file_extension": ".py"}
+
 
 def without_outputs(notebook):
     """A copy of `notebook` in which no cell has run.
@@ -32,7 +38,7 @@ def without_outputs(notebook):
     was only opened as changed.
     """
     notebook = copy.deepcopy(notebook)
-    notebook.metadata["language_info"] = nbformat.from_dict(IPythonKernel.language_info)
+    notebook.metadata["language_info"] = nbformat.from_dict(PYTHON)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
