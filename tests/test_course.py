@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbgrader.api import Gradebook
 
 if not hasattr(os, "fork"):
     pytest.skip("marking needs a system that can fork", allow_module_level=True)
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from minigpt.classroom import student  # noqa: E402
+from minigpt.marking import export  # noqa: E402
 from tools import course  # noqa: E402
 
 NAME = "02_attention"
@@ -30,6 +32,7 @@ KEPT = {"opening", "imports", "average-tokens", "average-predict", "average-exer
         "mask-exercise", "mask-solution", "mask-skipped", "attention-exercise", "attention-solution", "attention-skipped",
         "mask-source", "attention-source", "multi-head-exercise"}
 
+DELETED = object()
 AVERAGE = "def my_average(x):\n    return x.cumsum(0) / torch.arange(1, len(x) + 1)[:, None]"
 HANDED_IN = {       # student -> {cell: its text}; a cell that is not named is solved
     "all": {},
@@ -42,16 +45,17 @@ HANDED_IN = {       # student -> {cell: its text}; a cell that is not named is s
     "crashing": {"mask-solution": "def my_causal_mask(T):\n    return torch.ones(T, T)[T, T]"},
     "endless": {"average-solution": "def my_average(x):\n    while True:\n        pass"},
     "memory": {"average-solution": "def my_average(x):\n    return torch.ones(10 * 2 ** 30 // 4)"},
+    "deleted": {"average-solution": DELETED, "average-check": DELETED, "average-more": DELETED},
 }
 SCORES = {"all": 16, "half": 4, "none": 0, "ordinary": 13, "packages": 8, "patched": 12, "written": 12, "crashing": 12,
-          "endless": 12, "memory": 12}
+          "endless": 12, "memory": 12, "deleted": 12}
 SENTENCES = {
     "all": "✓ attention: rows sum to 1", "half": "my_causal_mask is not written yet", "none": "my_average is not written yet",
     "ordinary": "my_average is not right for an odd input: x of shape (300, 2)",
     "packages": "my_attention is minigpt.self_attention.attention, which is the package's own",
     "patched": "the check is not yours to write", "written": "one and the same result whatever it is given",
     "crashing": "stopped with IndexError", "endless": "still running after 10 seconds",
-    "memory": "more than the 2 GB of memory",
+    "memory": "more than the 2 GB of memory", "deleted": "There is no my_average in this notebook",
 }
 
 
@@ -87,6 +91,7 @@ def hand_in(folder: Path, who: str, texts: dict) -> None:
     notebook = nbformat.read(folder / "release" / NAME / f"{NAME}.ipynb", as_version=4)
     solved = nbformat.read(folder / "source" / NAME / f"{NAME}.ipynb", as_version=4)
     answers = {cell.id: cell.source for cell in solved.cells if student.is_exercise(cell)} | texts
+    notebook.cells = [cell for cell in notebook.cells if answers.get(cell.id) is not DELETED]
     for cell in notebook.cells:
         if answers.get(cell.id):
             cell.source = answers[cell.id].replace("    ### BEGIN SOLUTION\n", "").replace("    ### END SOLUTION", "")
@@ -176,6 +181,32 @@ def test_the_exchange_carries_it_to_a_student_and_back(tmp_path):
     for command in ours[2:4]:
         nbgrader(folder, *command)
     assert len(list(folder.glob(f"autograded/*/{NAME}/{NAME}.ipynb"))) == 1
+
+
+@pytest.mark.parametrize("exporter", [export.Moodle, export.Canvas])
+def test_what_could_not_be_marked_is_no_0_and_is_named(tmp_path, monkeypatch, caplog, exporter):
+    """Autograde leaves a damaged file in the gradebook without a mark."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)        # where nbgrader finds alembic
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db") as gradebook:
+        gradebook.add_assignment(NAME)
+        gradebook.add_notebook(NAME, NAME)
+        gradebook.add_grade_cell("check", NAME, NAME, max_score=4, cell_type="code")
+        for who, score in (("Ada", 0.0), ("Zoë", None)):
+            gradebook.add_student(who)
+            gradebook.add_submission(NAME, who)
+            gradebook.find_grade("check", NAME, NAME, who).auto_score = score
+            gradebook.find_grade("check", NAME, NAME, who).needs_manual_grade = score is None
+        gradebook.db.commit()
+        table = exporter(parent=None)
+        table.to = str(tmp_path / "marks.csv")
+        table.export(gradebook)
+        before = (tmp_path / "marks.csv").read_bytes()
+        table.to = str(tmp_path / "no folder" / "marks.csv")
+        with pytest.raises(SystemExit, match="could not be written"):
+            table.export(gradebook)
+    marks = {"Zoë" in line: line.rpartition(",")[2] for line in before.decode().splitlines()[-2:]}
+    assert marks == {False: "0", True: ""}
+    assert [record.getMessage() for record in caplog.records if "not marked" in record.getMessage()]
 
 
 # ------------------------------------------------------------------------------------------- the conversion, without nbgrader

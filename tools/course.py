@@ -52,6 +52,14 @@ c.CourseDirectory.root = str(HERE)
 c.CourseDirectory.course_id = "minigpt"
 # The course's own notebooks are solved, and what their hidden tests ask is in `minigpt.marking`. It also marks, and runs
 # nothing of a student's where the marks are made.
+c.Autograde.sanitize_preprocessors = [
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.DeduplicateIds",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "minigpt.marking.autograde.PutBack",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 c.Autograde.autograde_preprocessors = [
     "minigpt.marking.autograde.Mark",
     "nbgrader.preprocessors.IgnorePattern",
@@ -61,7 +69,7 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-c.Mark.source = str(HERE / "source")
+c.BesideTheSource.source = str(HERE / "source")
 c.OverwriteCells.add_missing_cells = True       # a test that somebody has deleted is put back
 c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\\nraise NotImplementedError()"}
 '''

@@ -1,7 +1,7 @@
-"""The judge in nbgrader's place for executing a notebook: `course/nbgrader_config.py` names it.
+"""What marks in nbgrader's place: `course/nbgrader_config.py` names it.
 
 nbgrader's own preprocessor runs what was handed in from top to bottom, and reads the marks off the
-outputs of its test cells. This one leaves the notebook as it is and writes those outputs: the
+outputs of its test cells. `Mark` leaves the notebook as it is and writes those outputs: the
 points of a test, or an error whose text is the sentence for the student. Everything else is
 nbgrader's: its gradebook, its feedback pages, marks changed by hand.
 """
@@ -18,17 +18,45 @@ from minigpt.marking.cells import Cell
 from minigpt.marking.judge import NoPoints, Notebook
 
 
-class Mark(NbGraderPreprocessor):
-    """Marks the test cells of one notebook that was handed in."""
+class BesideTheSource(NbGraderPreprocessor):
+    """What looks at a notebook that was handed in beside the course's own."""
 
     source = Unicode(help="the folder with the course's own notebooks, a folder for each "
                           "assignment").tag(config=True)
 
-    def preprocess(self, nb, resources):
-        """Writes the outputs of the test cells."""
+    def own(self, resources):
+        """The course's own notebook."""
         course = resources["nbgrader"]
         path = Path(self.source, course["assignment"], f"{course['notebook']}.ipynb")
-        handed_in = notebook(nb, nbformat.read(path, as_version=4))
+        return nbformat.read(path, as_version=4)
+
+
+class PutBack(BesideTheSource):
+    """Puts an empty cell where a solution was deleted.
+
+    nbgrader puts tests back that were deleted, each behind the solution before it, and stops where
+    that is gone.
+    """
+
+    def preprocess(self, nb, resources):
+        """Adds the cells."""
+        place = 0
+        for cell in self.own(resources).cells:
+            names = list(map(name, nb.cells))
+            if name(cell) and name(cell) in names:
+                place = names.index(name(cell)) + 1
+            elif utils.is_solution(cell):
+                nb.cells.insert(place, nbformat.from_dict({**cell, "source": ""}))
+                place += 1
+        return nb, resources
+
+
+class Mark(BesideTheSource):
+    """Marks the test cells of one notebook that was handed in."""
+
+    def preprocess(self, nb, resources):
+        """Writes the outputs of the test cells."""
+        handed_in = notebook(nb, self.own(resources))
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         for place, cell in enumerate(code):
             if is_test(cell):

@@ -5,28 +5,42 @@
 
 One row a student, one column an assignment, as both expect it; nbgrader's own file has a row for
 each of the two. The marks are nbgrader's, less its penalties for being late. A student who has
-handed in nothing has an empty field, which an import leaves as it is.
+handed in nothing, or something that could not be marked, has an empty field, which an import leaves
+as it is.
 """
 
 import csv
+import io
 
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.plugins import ExportPlugin
+
+from minigpt.files import write_atomically
 
 
 class Table(ExportPlugin):
     """What both files share: which students and assignments, and their marks."""
 
     def export(self, gradebook: Gradebook) -> None:
-        """Writes the file that `--to` names."""
+        """Writes the file that `--to` names, whole or not at all."""
         students = [student for student in gradebook.students
                     if not self.student or student.id in map(str, self.student)]
         assignments = [assignment for assignment in gradebook.assignments
                        if not self.assignment or assignment.name in map(str, self.assignment)]
         path = self.to or f"{type(self).__name__.lower()}.csv"
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(self.rows(gradebook, students, assignments))
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows(self.rows(gradebook, students, assignments))
+        try:
+            write_atomically(path, table.getvalue().encode())
+        except OSError as error:
+            raise SystemExit(f"The marks could not be written: {error}") from None
         self.log.info("%d students, %d assignments: %s", len(students), len(assignments), path)
+        for assignment in assignments:
+            for submission in assignment.submissions:
+                if submission.needs_manual_grade:
+                    self.log.warning("%s of %s is not marked, and its field left empty: what "
+                                     "autograde said of it tells why.", assignment.name,
+                                     submission.student.id)
 
     def rows(self, gradebook: Gradebook, students, assignments):
         """The lines of the file, the heads first."""
@@ -71,10 +85,12 @@ class Canvas(Table):
 
 
 def points(gradebook: Gradebook, assignment, student) -> str:
-    """What a student has for an assignment; "" where nothing was handed in."""
+    """What a student has for an assignment; "" where nothing was handed in, or is marked."""
     try:
         submission = gradebook.find_submission(assignment.name, student.id)
     except MissingEntry:
+        return ""
+    if submission.needs_manual_grade:       # a file that is damaged, for one: nothing is no 0
         return ""
     return number(max(0.0, submission.score - submission.late_submission_penalty))
 
