@@ -19,7 +19,7 @@ from minigpt.gpt import GPT  # noqa: E402
 from minigpt.model import FeedForward, GPTConfig, GPTModel, TransformerBlock  # noqa: E402
 from minigpt.self_attention import MultiHeadAttention, attention, causal_mask  # noqa: E402
 from minigpt.tokenizer import Tokenizer  # noqa: E402
+from minigpt.version import __version__ as __version__  # noqa: E402
 
-__version__ = "0.2.0"
 __all__ = ["GPT", "FeedForward", "GPTConfig", "GPTModel", "MultiHeadAttention", "Tokenizer",
            "TransformerBlock", "attention", "causal_mask"]

@@ -19,11 +19,12 @@ import torch
 
 import minigpt
 from minigpt import arguments, corpus, files, presets, token_file
+from minigpt.alone import Alone
 from minigpt.device import find_device
 from minigpt.gpt import GPT, SIZES
 from minigpt.model import POSITIONS
 from minigpt.progress import stop_request, until_stopped
-from minigpt.ranks import Alone, joined
+from minigpt.ranks import joined
 from minigpt.run_file import RunFile
 from minigpt.tokenizer import METHODS
 from minigpt.training import training_loop

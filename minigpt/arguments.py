@@ -9,15 +9,15 @@ idea:
 A slip is then answered with a sentence ("temperature must be a finite number at least 0, not -1.0")
 and not with a stack trace from deep inside torch. A guard is a function of the argument's name and
 its value: it returns the value that the body is to see, or raises TypeError for the wrong kind of
-thing and ValueError for the wrong amount of the right one. What our own code calls in a loop calls
-the function behind the guards, `function.__wrapped__`, or one that has none.
+thing and ValueError for the wrong amount of the right one. Our own code, where it has checked or
+loops, calls the function behind the guards, `function.__wrapped__`.
 """
 
 import functools
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,15 @@ def text(name: str, value) -> str:
     return value
 
 
+def chunks(name: str, value) -> Iterable[str]:
+    """A text in chunks, each of which is looked at when its turn comes; or the whole text."""
+    if isinstance(value, str):
+        return [text(name, value)]
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a str or an iterable of them, not {shown(value)}")
+    return (text(name, chunk) for chunk in value)
+
+
 def nonempty_text(name: str, value) -> str:
     """A text of one character at least."""
     if not text(name, value):
@@ -175,3 +184,4 @@ def nonempty_text(name: str, value) -> str:
 
 SEED = integer(0, 2 ** 63 - 1, optional=True)   # of a text: None draws a new one
 TRAINING_SEED = integer(0, 2 ** 32 - 1)         # of a run, in which each step makes its own from it
+BATCH_SIZE = integer(1, 1 << 16)                # windows

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minigpt.arguments import TRAINING_SEED, instance, integer, shown, takes
+from minigpt import arguments
+from minigpt.arguments import BATCH_SIZE, TRAINING_SEED, instance, integer, shown, takes
 from minigpt.tokenizer import Tokenizer
 
 START = "\n"    # what a text is taken to follow: its first token too is predicted from one before
@@ -39,7 +40,7 @@ def token_ids(name, value) -> np.ndarray | Tensor:
 class TokenizedText:
     """A text as the model reads it: its `ids` (N,), and its length in bytes.
 
-    A line break stands first, for the text to follow.
+    The first id is a line break's: what the text is taken to follow.
     """
 
     ids: np.ndarray | Tensor
@@ -51,29 +52,29 @@ class TokenizedText:
         return self.n_bytes / max(1, len(self.ids) - 1)
 
 
-@takes(tokenizer=instance(Tokenizer))
-def tokenize(tokenizer: Tokenizer, pieces: Iterable[str]) -> TokenizedText | None:
-    """The ids of a text in pieces, as uint16 in a temporary file; None where there is no text.
+@takes(tokenizer=instance(Tokenizer), chunks=arguments.chunks)
+def tokenize(tokenizer: Tokenizer, chunks: Iterable[str]) -> TokenizedText | None:
+    """The ids of a text in chunks, as uint16 in a temporary file; None where there is no text.
 
     The file is memory-mapped. Memory does not grow with the text, and the file goes when nobody
     needs it any more. `token_file` has one that stays.
     """
     with tempfile.TemporaryFile() as file:
-        _, n_bytes = write_ids(file, tokenizer, pieces)
+        _, n_bytes = write_ids(file, tokenizer, chunks)
         file.flush()
         return TokenizedText(np.memmap(file, np.uint16, mode="c"), n_bytes) if n_bytes else None
 
 
-def write_ids(file: BinaryIO, tokenizer: Tokenizer, pieces: Iterable[str],
+def write_ids(file: BinaryIO, tokenizer: Tokenizer, chunks: Iterable[str],
               look: Callable[[bytes], None] = lambda content: None) -> tuple[int, int]:
-    """Write the ids of a text in pieces, as uint16: how many they are, and the text's bytes.
+    """Write the ids of a text in chunks, as uint16: how many they are, and the text's bytes.
 
-    The pieces may end anywhere: the ids are those of the whole. `look` sees what is written.
+    The chunks may end anywhere: the ids are those of the whole. `look` sees what is written.
     """
     lengths = np.array([len(token) for token in tokenizer.vocab])
     n_ids = n_bytes = 0
     for ids in chain([np.array(tokenizer.encode(START), np.uint16)],
-                     tokenizer.encode_chunks(pieces)):
+                     tokenizer.encode_chunks.__wrapped__(tokenizer, chunks)):
         content = ids.tobytes()
         file.write(content)
         look(content)
@@ -82,18 +83,18 @@ def write_ids(file: BinaryIO, tokenizer: Tokenizer, pieces: Iterable[str],
     return n_ids, n_bytes - len(START)
 
 
-def check_length(ids, context_length: int) -> None:
+def check_length(name: str, ids, context_length: int) -> None:
     """Raise ValueError unless there is one window, and a token that follows it."""
     if len(ids) <= context_length:
-        raise ValueError(f"ids must hold at least context_length + 1 = {context_length + 1} "
+        raise ValueError(f"{name} must hold at least context_length + 1 = {context_length + 1} "
                          f"tokens, not {len(ids)}: take a longer text or a shorter context")
 
 
 def _one_window(given: dict) -> None:
-    check_length(given["ids"], given["context_length"])
+    check_length("ids", given["ids"], given["context_length"])
 
 
-@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=integer(1),
+@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=BATCH_SIZE,
        generator=instance(torch.Generator, optional=True))
 def random_batch(ids, context_length: int, batch_size: int, generator: torch.Generator | None = None
                  ) -> tuple[Tensor, Tensor]:
@@ -107,8 +108,8 @@ def random_batch(ids, context_length: int, batch_size: int, generator: torch.Gen
     return _windows(ids, starts, context_length)
 
 
-@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=integer(1),
-       step=integer(0), seed=TRAINING_SEED)
+@takes(_one_window, ids=token_ids, context_length=integer(1), batch_size=BATCH_SIZE,
+       step=integer(0, 1 << 53), seed=TRAINING_SEED)
 def epoch_batch(ids, context_length: int, batch_size: int, step: int, seed: int = 0
                 ) -> tuple[Tensor, Tensor]:
     """The batch of one `step` of a run that goes through the text window by window.
@@ -143,9 +144,7 @@ def _epoch(n_tokens: int, context_length: int, n_windows: int, seed: int, epoch:
 
 
 def _windows(ids, starts: Tensor, context_length: int) -> tuple[Tensor, Tensor]:
-    """The windows that begin at `starts` (B,), and for each of their tokens the one that follows:
-    (B, T) twice.
-    """
+    """The windows that begin at `starts` (B,), and the tokens one place later: (B, T) each."""
     places = starts[:, None] + torch.arange(context_length + 1)  # (B, T + 1)
     windows = torch.as_tensor(ids[places], dtype=torch.int64)
     return windows[:, :-1], windows[:, 1:]

@@ -18,6 +18,7 @@ from unicodedata import category
 import numpy as np
 
 from minigpt import arguments
+from minigpt.arguments import takes
 from minigpt.tokenizer import Tokenizer
 
 REMEMBERED = 1 << 16            # words whose ids encoding remembers; beyond them it begins anew
@@ -40,7 +41,7 @@ class ChatTokenizer(Tokenizer):
         special, byte_of = set(special), _bytes_by_character()
         ids = {token: i for i, token in enumerate(tokens)}
         self._method = "bpe"
-        self._merges = ()                           # what there is of them is in `_made`
+        self._merges, self._word_rule = (), "GPT-2's"   # see `_made`, and `words` below
         self._vocab = tuple(
             token.encode() if i in special else bytes(map(byte_of.__getitem__, token))
             for i, token in enumerate(tokens))
@@ -57,11 +58,15 @@ class ChatTokenizer(Tokenizer):
                              "lacks") from None
         self._remembered: dict[str, list[int]] = {}
 
+    def _parts(self) -> tuple:
+        return self._vocab, tuple(self._made.items()), tuple(self.special.items())
+
+    @takes(text=arguments.text)
     def encode(self, text: str) -> list[int]:
         """The ids of a text's tokens, none of them special. ValueError for a lone surrogate."""
-        text = arguments.text("text", text)
         return list(chain.from_iterable(map(self._encode_word, words(text))))
 
+    @takes(chunks=arguments.chunks)
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
         """The same for a text in chunks, as one array of uint16: the text is held in memory."""
         yield np.array(self.encode("".join(chunks)), np.uint16)

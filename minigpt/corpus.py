@@ -1,4 +1,4 @@
-"""Where the text comes from. The pipeline begins here: all that comes after it takes strings.
+"""Where the text comes from. The pipeline begins here.
 
 A book is one text: one of the two that ship with the project, by its name, or a UTF-8 file of your
 own, by its path. A file is read and never executed. Small books are strings: `read_text`, then
@@ -15,49 +15,12 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from minigpt import arguments
+from minigpt import arguments, plain_text
 from minigpt.arguments import instance, integer, nonempty_text, number, shown, takes
 
 NAMES = ("austen", "shakespeare")       # the texts that ship in data/
 NEARBY = 1000                           # characters in which `split` looks for a space
 BETWEEN_WORDS = re.compile(r"(?<=\S) (?=\S)")
-
-UTF8_BOM = b"\xef\xbb\xbf"      # "byte order mark": Windows programs write it at a file's start
-SAVE_AS_TEXT = ("Open it in the program that wrote it and save it as plain text with the encoding "
-                "UTF-8.")
-UNPACK = "Unpack it, and give the text that is inside."
-# How files begin that people take for text files, what such a file is, and what to do with it.
-# (Signatures: en.wikipedia.org/wiki/List_of_file_signatures. Where one could begin a text, it is
-# taken with a byte behind it that no text has.)
-NOT_PLAIN_TEXT = [
-    (rb"\xff\xfe\0\0|\0\0\xfe\xff", "text in UTF-32", SAVE_AS_TEXT),
-    (rb"\xff\xfe|\xfe\xff", "text in UTF-16", SAVE_AS_TEXT),
-    (rb"%PDF-", "a PDF document", SAVE_AS_TEXT),
-    (rb"PK\x03\x04", "a zip archive, as .docx, .odt and .epub files are", SAVE_AS_TEXT),
-    (rb"\{\\rtf", "a document in rich text format", SAVE_AS_TEXT),
-    (rb"\xd0\xcf\x11\xe0", "a document of an old Office, as .doc files are", SAVE_AS_TEXT),
-    (rb"\x1f\x8b", "compressed with gzip, as .gz files are", UNPACK),
-    (rb"\x1f\x9d", "compressed with compress, as .Z files are", UNPACK),
-    (rb"BZh[1-9]1AY&SY", "compressed with bzip2, as .bz2 files are", UNPACK),
-    (rb"\xfd7zXZ\0", "compressed with xz, as .xz files are", UNPACK),
-    (rb"\x28\xb5\x2f\xfd", "compressed with Zstandard, as .zst files are", UNPACK),
-    (rb"\x04\x22\x4d\x18", "compressed with LZ4, as .lz4 files are", UNPACK),
-    (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip archive, as .7z files are", UNPACK),
-    (rb"Rar!\x1a\x07", "a RAR archive, as .rar files are", UNPACK),
-    (rb".{257}ustar(?:\0|  \0)", "a tar archive, as .tar files are", UNPACK),
-    (rb"\x89PNG\r\n\x1a\n", "an image (PNG)", ""),
-    (rb"\xff\xd8\xff", "an image (JPEG)", ""),
-    (rb"GIF8[79]a.{0,6}\0", "an image (GIF)", ""),
-    (rb"II\*\0|MM\0\*", "an image (TIFF)", ""),
-    (rb"RIFF.{3}\0WEBP", "an image (WebP)", ""),
-    (rb"\0\0\0.ftyp(?:heic|avif|mif1)", "an image (HEIC or AVIF)", ""),
-    (rb"\0\0\0.ftyp", "a film or a sound file (MP4)", ""),
-    (rb"RIFF.{3}.WAVE|OggS\0|fLaC\0|ID3[\2-\4]\0", "a sound file", ""),
-    (rb"SQLite format 3\0", "a database (SQLite)", ""),
-    (rb".{5}\0\0\0\{\"", "a model, or other tensors (safetensors)", ""),
-    (rb"GGUF.\0\0\0", "a model (GGUF)", ""),
-    (rb"\x80[\2-\5]", "a pickle of Python objects", ""),
-]
 
 
 def data_folder() -> Path:
@@ -103,7 +66,7 @@ def text_file(name: str, value) -> Path:
         raise IsADirectoryError(f"{path} is a folder, not a text file")
     if not stat.S_ISREG(mode):          # a pipe or a device has no end, or can't be read twice
         raise ValueError(f"{path} is not an ordinary file")
-    _check_beginning(path)
+    plain_text.check_beginning(path)
     return path
 
 
@@ -137,9 +100,9 @@ def read_chunks(source: str | os.PathLike, start: int = 0, stop: int | None = No
             try:
                 chunk = file.read(size)
             except UnicodeDecodeError:
-                raise _not_utf8(source) from None
+                raise plain_text.not_utf8(source) from None
             if "\0" in chunk:
-                raise _not_utf8(source)
+                raise plain_text.not_utf8(source)
             if not chunk:
                 return
             wanted = chunk[max(start - position, 0):None if stop is None else stop - position]
@@ -162,39 +125,6 @@ def normalise(text: str) -> str:
     What a person has read from a file without thinking of either is then the same text.
     """
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _check_beginning(path: Path) -> None:
-    with open(path, "rb") as file:
-        beginning = file.read(512)
-    if beginning in (b"", UTF8_BOM):
-        raise ValueError(f"{path} is empty: there is no text in it")
-    for signature, kind, advice in NOT_PLAIN_TEXT:
-        if found := re.match(signature, beginning, re.DOTALL):
-            first = found[0][:8].hex(" ").upper()
-            raise ValueError(f"{path} is {kind} (its first bytes are {first}), not plain text in "
-                             f"UTF-8. {advice}".rstrip())
-
-
-def _not_utf8(path: Path) -> ValueError:
-    """The error for a file with a byte that text in UTF-8 can't have: where it is, what to do."""
-    position = 0
-    with open(path, "rb") as file:
-        for line in file:       # no other character has the byte "\n" in it: lines decode alone
-            before, nul, _ = line.partition(b"\0")
-            try:
-                before.decode("utf-8")
-            except UnicodeDecodeError as error:
-                position += error.start
-                break
-            if nul:
-                position += len(before)
-                break
-            position += len(line)
-        file.seek(position)
-        bad = file.read(1).hex().upper()
-    return ValueError(f"{path} is not plain text in UTF-8: its byte {position} is 0x{bad}. "
-                      f"{SAVE_AS_TEXT}")
 
 
 # ---- what is held out ----------------------------------------------------------------------------

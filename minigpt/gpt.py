@@ -7,16 +7,16 @@ import codecs
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
-from functools import partial
+from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from minigpt import corpus, files, page, presets, token_file
+from minigpt import arguments, batches, corpus, files, page, presets, sampling, token_file
 from minigpt.about import About
 from minigpt.arguments import (
     SEED,
@@ -28,25 +28,26 @@ from minigpt.arguments import (
     nonempty_text,
     number,
     or_none,
-    path,
     shown,
     takes,
-    text,
 )
-from minigpt.batches import START, TokenizedText, tokenize
+from minigpt.batches import START, TokenizedText
 from minigpt.device import a_device
-from minigpt.model import GPTConfig, GPTModel, evaluating
+from minigpt.model import GPTConfig, GPTModel, check_size, evaluating
 from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
-from minigpt.sampling import SETTINGS, generate_ids, last_logits, next_token_probs
-from minigpt.tokenizer import Tokenizer
+from minigpt.sampling import SETTINGS, last_logits, next_token_probs
+from minigpt.tokenizer import VOCABULARY, Tokenizer
 from minigpt.training import Report, evaluate, training_loop
 from minigpt.training_state import TrainingState
 
 KIND = "minigpt model"
 SIZES = ("vocab_size", "method",
          *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
-Chunks = Callable[[], Iterable[str]]        # gives a text in chunks, as often as it is called
-LARGEST_SAMPLE = 100_000_000        # characters that a tokenizer learns from, of a larger file
+LARGEST_SAMPLE = 100_000_000        # characters that a tokenizer learns from, of a larger text
+
+
+# What comes to these has passed the guards of the doors below.
+tokenize, generate_ids = batches.tokenize.__wrapped__, sampling.generate_ids.__wrapped__
 
 
 def _one_or_more_books(name, value) -> list[str]:
@@ -54,9 +55,9 @@ def _one_or_more_books(name, value) -> list[str]:
     if isinstance(value, bytes) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a str or a list of them, not {shown(value)}")
     books = [value] if isinstance(value, str) else value
-    if not books or not all([text(name, book) for book in books]):
+    if not books or not all([arguments.text(name, book) for book in books]):
         raise ValueError(f"{name} must have at least one character, not {shown(value)}")
-    return [corpus.normalise(book) for book in books]
+    return [corpus.normalise.__wrapped__(book) for book in books]
 
 
 def _sources(name, value) -> Sequence[str | os.PathLike]:
@@ -66,47 +67,57 @@ def _sources(name, value) -> Sequence[str | os.PathLike]:
     return value
 
 
-def _trained(training: Chunks, every: int, vocab_size: int, method: str, show) -> Tokenizer:
-    """A tokenizer for a text, of which it reads every so-manyth chunk."""
-    chunks = islice(training(), 0, None, every)
+def _sizes(preset: str, given: dict) -> tuple[GPTConfig, tuple[int, str]]:
+    """What is given of a size, and else the preset's: of the model, and of its vocabulary.
+
+    A size that cannot be is refused here, before the work.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    size = presets.preset(preset).size | given
+    vocab_size, method = (guard(name, size.pop(name)) for name, guard in VOCABULARY.items())
+    config = GPTConfig(vocab_size=vocab_size, **size)
+    check_size("config", config)
+    return config, (vocab_size, method)
+
+
+def _tokenizer_for(chunks: Iterable[str], vocab_size: int, method: str, show) -> Tokenizer:
+    """A tokenizer for a text in chunks. `show` makes a bar of what takes a while."""
     return Tokenizer.train(show(chunks, "reading"), vocab_size, method,
                            progress=lambda merges, n: show(merges, "merges", n))
 
 
-def _tokenized(training: Chunks, held_out: Chunks, every: int, vocab_size: int, method: str, show
-               ) -> tuple[Tokenizer, list[TokenizedText | None]]:
-    """A tokenizer, and what it makes of both parts of a text."""
-    tokenizer = _trained(training, every, vocab_size, method, show)
-    return tokenizer, [tokenize(tokenizer, show(training(), "tokenizing")),
-                       tokenize(tokenizer, held_out())]
+def _read_files(sources: Sequence[str | os.PathLike], tokens: Path | None,
+                vocabulary: tuple[int, str], show) -> tuple[Tokenizer, list[TokenizedText | None]]:
+    """A tokenizer for the texts in files, and the two parts of them as it reads them.
 
-
-def _tokenized_files(sources: Sequence[str | os.PathLike], tokens: Path | None, vocab_size: int,
-                     method: str, show) -> tuple[Tokenizer, list[TokenizedText | None]]:
-    """The same of files, kept in the file `tokens` where one is given, or found there."""
-    made_of = token_file.key(sources, vocab_size, method) if tokens else ""
+    They are kept in the file `tokens` where one is given, or found there.
+    """
+    made_of = token_file.key(sources, *vocabulary) if tokens else ""
     if tokens and (found := token_file.read(tokens, made_of)):
         return found
     cuts = [(source, corpus.split_position(source)) for source in sources]
     every = math.ceil(sum(cut for _, cut in cuts) / LARGEST_SAMPLE) or 1
 
     def training():
-        return (piece for source, cut in cuts for piece in corpus.read_chunks(source, stop=cut))
+        return (chunk for source, cut in cuts for chunk in corpus.read_chunks(source, stop=cut))
 
-    def held_out():
-        return (piece for source, cut in cuts for piece in corpus.read_chunks(source, cut))
-
-    if not tokens:
-        return _tokenized(training, held_out, every, vocab_size, method, show)
-    tokenizer = _trained(training, every, vocab_size, method, show)
-    token_file.write(tokens, made_of, tokenizer, show(training(), "tokenizing"), held_out())
-    return token_file.read(tokens, made_of)
+    held_out = (chunk for source, cut in cuts for chunk in corpus.read_chunks(source, cut))
+    tokenizer = _tokenizer_for(islice(training(), 0, None, every), *vocabulary, show)
+    shown_training = show(training(), "tokenizing")
+    if tokens:
+        token_file.write(tokens, made_of, tokenizer, shown_training, held_out)
+        return token_file.read(tokens, made_of)
+    return tokenizer, [tokenize(tokenizer, shown_training), tokenize(tokenizer, held_out)]
 
 
 def _title(name, value) -> str | None:
-    if value is not None and not text(name, value).strip():
+    if value is not None and not arguments.text(name, value).strip():
         raise ValueError(f"{name} must have at least one character that is seen, not {value!r}")
     return value
+
+
+def _a_gpt(name, value) -> "GPT":
+    return instance(GPT)(name, value)
 
 
 class GPT:
@@ -138,13 +149,16 @@ class GPT:
         given is the preset's. `progress` shows bars, for a text that takes a while. Raises
         TypeError or ValueError naming the argument.
         """
-        training, held_out = corpus.split(text)
-        return cls._untrained(partial(_tokenized, lambda: training, lambda: held_out, 1), preset,
-                              seed, device, progress, vocab_size=vocab_size, method=method, **size)
+        config, vocabulary = _sizes(preset, size | {"vocab_size": vocab_size, "method": method})
+        show = shown_bar if progress else without_bar
+        training, held_out = corpus.split.__wrapped__(text)
+        tokenizer = _tokenizer_for(training, *vocabulary, show)
+        texts = tokenize(tokenizer, show(training, "tokenizing")), tokenize(tokenizer, held_out)
+        return cls._untrained(tokenizer, config, texts, seed, device)
 
     @classmethod
     @takes(sources=_sources, seed=TRAINING_SEED, device=a_device, progress=flag,
-           tokens=or_none(path))
+           tokens=or_none(arguments.path))
     def from_files(cls, sources: Sequence[str | os.PathLike], *, preset: str = "classroom",
                    seed: int = 0, device: str = "cpu", progress: bool = False,
                    tokens: str | os.PathLike | None = None, **size) -> "GPT":
@@ -154,21 +168,18 @@ class GPT:
         the same file, later or in another process, finds them there. Of texts of more than 100
         million characters the tokenizer sees so many, spread over all of them.
         """
-        tokenized = partial(_tokenized_files, sources, tokens)
-        gpt = cls._untrained(tokenized, preset, seed, device, progress, **size)
+        config, vocabulary = _sizes(preset, size)
+        show = shown_bar if progress else without_bar
+        tokenizer, texts = _read_files(sources, tokens, vocabulary, show)
+        gpt = cls._untrained(tokenizer, config, texts, seed, device)
         names = ", ".join(os.path.basename(source) for source in sources)
         gpt.about.text = names.encode(errors="replace").decode()    # a name may be no Unicode
         return gpt
 
     @classmethod
-    def _untrained(cls, tokenized: Callable, preset: str, seed: int, device: torch.device,
-                   progress: bool, **size) -> "GPT":
-        given = {name: value for name, value in size.items() if value is not None}
-        size = presets.preset(preset).size | given
-        vocab_size, method = size.pop("vocab_size"), size.pop("method")
-        config = GPTConfig(**size)              # a size that cannot be is refused before the work
-        show = shown_bar if progress else without_bar
-        tokenizer, texts = tokenized(vocab_size, method, show)
+    def _untrained(cls, tokenizer: Tokenizer, config: GPTConfig, texts, seed: int,
+                   device: torch.device) -> "GPT":
+        """Random weights, for a tokenizer and the two parts of a text."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = GPTModel(replace(config, vocab_size=tokenizer.vocab_size))
@@ -187,9 +198,9 @@ class GPT:
         them in 16 bits, half the memory, where the processor computes with them. Raises
         FileNotFoundError where they are missing.
         """
-        if name == "smollm2":
-            from minigpt.smollm2 import SmolLM2  # it is made of what stands here
-            return SmolLM2.read(bfloat16)
+        if name == "smollm2":       # a plug-in, as it is made of what stands here
+            (smollm2,) = entry_points(group="minigpt.pretrained", name=name)
+            return smollm2.load()(bfloat16)
         if bfloat16:
             raise ValueError("bfloat16 must be False for the model that ships, not True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")
@@ -204,22 +215,23 @@ class GPT:
                       label_smoothing: float | None = None, accumulate: int | None = None,
                       seed: int = 0, evaluations: int = 4) -> Iterator[Report]:
         """Train step by step: a generator of reports, one a step. `train` explains it."""
+        _check_own(self.model)
         recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing, accumulate)
-        if text is not None:
-            self.training_text, self.validation_text = (tokenize(self.tokenizer, part)
-                                                        for part in corpus.split(text))
-            self.run, self.about = None, About(n_bytes=self.training_text.n_bytes)
-        if self.training_text is None:
-            raise ValueError("text must be given: this GPT was loaded, and a file holds no "
-                             "training text")
         if steps is None and seconds is None:
             budget = presets.preset(preset).budget
             steps, seconds = budget.get("steps"), budget.get("seconds")
-        batches_before = math.ceil(self.run.windows_read / recipe.batch_size) if self.run else 0
+        texts, run, about = (self.training_text, self.validation_text), self.run, self.about
+        if text is not None:
+            texts = [tokenize(self.tokenizer, part) for part in corpus.split.__wrapped__(text)]
+            run, about = None, About(n_bytes=texts[0].n_bytes)
+        if texts[0] is None:
+            raise ValueError("text must be given: this GPT was loaded, and a file holds no "
+                             "training text")
+        batches_before = math.ceil(run.windows_read / recipe.batch_size) if run else 0
         state = TrainingState(self.model, recipe, seed, batches_before)
-        loop = training_loop(state, self.training_text, self.validation_text, steps=steps,
-                             seconds=seconds, evaluations=evaluations)
-        self.run = state
+        loop = training_loop(state, *texts, steps=steps, seconds=seconds, evaluations=evaluations)
+        # Nothing was refused. Until here all is as it was.
+        (self.training_text, self.validation_text), self.run, self.about = texts, state, about
         return loop
 
     @takes(progress=flag)
@@ -260,8 +272,9 @@ class GPT:
     @takes(text=nonempty_text)
     def evaluate(self, text: str) -> float:
         """The loss on a text, in nats per UTF-8 byte, whatever the tokenizer. Lower is better."""
-        return evaluate(self.model, tokenize(self.tokenizer, [corpus.normalise(text)]))
+        return evaluate(self.model, tokenize(self.tokenizer, [corpus.normalise.__wrapped__(text)]))
 
+    @takes(other=_a_gpt)
     def adopt(self, other: "GPT") -> None:
         """Become what `other` is: its tokenizer, its model, its texts, how far it has read."""
         self.__dict__.update(vars(other))
@@ -277,7 +290,7 @@ class GPT:
         """
         return "".join(self.stream(prompt, max_new_tokens, temperature, top_k, top_p, seed))
 
-    @takes(prompt=text, max_new_tokens=integer(0), seed=SEED, **SETTINGS)
+    @takes(prompt=arguments.text, max_new_tokens=integer(0), seed=SEED, **SETTINGS)
     def stream(self, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8,
                top_k: int | None = None, top_p: float | None = None,
                seed: int | None = None) -> Iterator[str]:
@@ -290,7 +303,7 @@ class GPT:
                            seed)
         return _characters(self.tokenizer, ids)     # this model's and this tokenizer's, to the end
 
-    @takes(prompt=text, **SETTINGS)
+    @takes(prompt=arguments.text, **SETTINGS)
     @torch.inference_mode()
     def next_token_probs(self, prompt: str = "", temperature: float = 1.0, top_k: int | None = None,
                          top_p: float | None = None) -> tuple[list[bytes], Tensor]:
@@ -301,11 +314,11 @@ class GPT:
         tokenizer = self.tokenizer      # live training may replace it, and the model, meanwhile
         ids = self._last_ids(prompt)[0].tolist()
         logits = last_logits(self.model, ids, self.model.new_cache())               # (1, V)
-        probs = next_token_probs(logits, temperature, top_k, top_p)[0]              # (V,)
+        probs = next_token_probs.__wrapped__(logits, temperature, top_k, top_p)[0]  # (V,)
         order = logits[0].argsort(descending=True, stable=True)                     # (V,)
         return [tokenizer.id_to_token(i) for i in order.tolist()], probs[order].cpu()
 
-    @takes(prompt=text)
+    @takes(prompt=arguments.text)
     @torch.inference_mode()
     def attention_weights(self, prompt: str) -> Tensor:
         """What each head looks at, reading `prompt`: (n_layers, n_heads, T, T).
@@ -330,7 +343,7 @@ class GPT:
 
     # ---- keeping it ------------------------------------------------------------------------------
 
-    @takes(path=path, half=flag)
+    @takes(path=arguments.path, half=flag)
     def save(self, path: str | os.PathLike, half: bool = False) -> None:
         """Write weights, configuration and tokenizer to one safetensors file, atomically.
 
@@ -348,7 +361,7 @@ class GPT:
                     "about": self.about.to_json()}
         files.save_tensors(path, KIND, weights, metadata)
 
-    @takes(path=path, title=_title, history=instance(History, optional=True))
+    @takes(path=arguments.path, title=_title, history=instance(History, optional=True))
     def save_page(self, path: str | os.PathLike, title: str | None = None,
                   history: History | None = None) -> None:
         """Write the model as one web page that runs it, in any browser, without a network.
@@ -364,6 +377,7 @@ class GPT:
 
     def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:
         """Configuration and weights of what may be compiled, or have a head tied by hand."""
+        _check_own(self.model)
         model = getattr(self.model, "_orig_mod", self.model)        # torch.compile wraps it
         config, weights = model.config, model.state_dict()
         if model.head is not None and model.head.weight is model.token_embedding.weight:
@@ -372,7 +386,7 @@ class GPT:
         return config, weights
 
     @classmethod
-    @takes(path=path, device=a_device)
+    @takes(path=arguments.path, device=a_device)
     def load(cls, path: str | os.PathLike, device: str = "cpu") -> "GPT":
         """Read what `save` wrote, on whatever device. Nothing in the file is executed.
 
@@ -397,6 +411,13 @@ class GPT:
                 f"{self.model.n_parameters:,} parameters)")
 
 
+def _check_own(model: GPTModel) -> None:
+    """Raise ValueError for a model of other parts than `model.py`'s, such as a Llama's."""
+    if type(model.config) is not GPTConfig:
+        raise ValueError("model must be one of GPTConfig's to be trained or kept, not of "
+                         f"{type(model.config).__name__}'s, which can be talked with alone")
+
+
 def _characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
     """The text of the ids, as soon as its characters are whole."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -407,10 +428,11 @@ def _characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
 
 def _model_for(config: GPTConfig, weights: dict[str, Tensor]) -> GPTModel:
     """A model that the weights fit, still with others. Raises ValueError where there is none."""
-    wanted = sum(config.parameter_counts().values())
-    found = sum(tensor.numel() for tensor in weights.values())
-    if wanted > 2 * found + 1_000_000:                  # refused before memory is taken for it
-        raise ValueError(f"its configuration asks for {wanted:,} numbers, and it holds {found:,}")
+    n_wanted = sum(config.parameter_counts().values())
+    n_found = sum(tensor.numel() for tensor in weights.values())
+    if n_wanted > 2 * n_found + 1_000_000:              # refused before memory is taken for it
+        raise ValueError(f"its configuration asks for {n_wanted:,} numbers, and it holds "
+                         f"{n_found:,}")
     with torch.random.fork_rng(devices=[]):             # the caller's RNG state stays as it was
         model = GPTModel(config)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

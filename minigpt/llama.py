@@ -1,6 +1,6 @@
 """What has changed since GPT-2: the parts of a Llama, the architecture of most open models today.
 
-Three parts differ from `model.py`, and nothing else: a norm that does not centre (RMSNorm), a
+Three parts differ from `model.py`, and none has biases: a norm that does not centre (RMSNorm), a
 feed-forward with a gate (SwiGLU), and attention in which several heads share their keys and values.
 Rotary positions, the residual stream, the tied head and the forward pass itself are `GPTModel`'s.
 Source: Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023), for the first
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt.arguments import integer, number, takes
+from minigpt.arguments import instance, integer, number, shown, takes
 from minigpt.model import GPTConfig, GPTModel, channels_pair
 from minigpt.self_attention import (
     KeyValueCache,
@@ -34,10 +34,17 @@ def _groups_divide(given: dict) -> None:
                          f"equally to {n_groups} groups")
 
 
-@takes(heads_divide, channels_pair, _groups_divide, vocab_size=integer(1),
-       context_length=integer(1, 1 << 16), d_model=integer(1), n_heads=integer(1),
-       n_layers=integer(1), d_ff=integer(1), n_groups=integer(1), rotary_base=number(1),
-       norm_eps=number(0))
+def _as_llamas_are(given: dict) -> None:
+    for name, only in {"dropout": 0.0, "positions": "rotary", "tied": True}.items():
+        if given[name] != only:
+            raise ValueError(f"{name} must be {only!r}, as these parts know nothing else, not "
+                             f"{shown(given[name])}")
+
+
+@takes(heads_divide, channels_pair, _groups_divide, _as_llamas_are, vocab_size=integer(1, 1 << 20),
+       context_length=integer(1, 1 << 16), d_model=integer(1, 1 << 14),
+       n_heads=integer(1, 1 << 14), n_layers=integer(1, 1000), d_ff=integer(1, 1 << 16),
+       n_groups=integer(1, 1 << 14), rotary_base=number(1), norm_eps=number(0))
 @dataclass(frozen=True)
 class LlamaConfig(GPTConfig):
     """The size of a Llama: a `GPTConfig` with rotary positions and a tied head, and three numbers.
@@ -180,6 +187,7 @@ class LlamaBlock(nn.Module):
 class LlamaModel(GPTModel):
     """The whole network, of the other parts. What is done with them is `GPTModel.forward`."""
 
+    @takes(config=instance(LlamaConfig))
     def __init__(self, config: LlamaConfig):
         nn.Module.__init__(self)                      # GPTModel's own would make GPT-2's parts
         self.config = config

@@ -19,6 +19,7 @@ from minigpt.arguments import choice, flag, instance, integer, number, shown, ta
 from minigpt.self_attention import KeyValueCache, MultiHeadAttention, heads_divide, rotations
 
 POSITIONS = ("learned", "rotary")
+LARGEST = 1 << 31               # numbers of a model; in float32 they take 8.6 GB
 
 
 def channels_pair(given: dict) -> None:
@@ -69,10 +70,16 @@ class GPTConfig:
                 "head": 0 if self.tied else self.vocab_size * C}
 
 
-def activation_bytes(config: GPTConfig, batch_size: int) -> int:
-    """About how much memory a step keeps of its activations for the way back, in float32."""
-    a_token = config.n_layers * (14 * config.d_model + 2 * config.d_ff) + 2 * config.vocab_size
-    return 4 * batch_size * config.context_length * a_token
+def check_size(name: str, config: GPTConfig) -> None:
+    """Raise ValueError for a model so large that the memory would not hold it."""
+    n_parameters = sum(config.parameter_counts().values())
+    if n_parameters > LARGEST:
+        raise ValueError(f"{name} must be of a model of at most {LARGEST:,} numbers, not "
+                         f"{n_parameters:,}: take fewer channels or layers")
+
+
+def _not_too_large(given: dict) -> None:
+    check_size("config", given["config"])
 
 
 class FeedForward(nn.Module):
@@ -81,7 +88,7 @@ class FeedForward(nn.Module):
     Each token does so by itself. GELU: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016).
     """
 
-    @takes(d_model=integer(1), d_ff=integer(1), dropout=number(0, 1))
+    @takes(d_model=integer(1, 1 << 14), d_ff=integer(1, 1 << 16), dropout=number(0, 1))
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
         self.expand = nn.Linear(d_model, d_ff)
@@ -127,7 +134,7 @@ class TransformerBlock(nn.Module):
 class GPTModel(nn.Module):
     """The whole network. `GPTModel(config)(ids)` turns ids (B, T) into logits (B, T, V)."""
 
-    @takes(config=instance(GPTConfig))
+    @takes(_not_too_large, config=instance(GPTConfig))
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config

@@ -2,7 +2,6 @@
 
 A budget is a number of steps or of seconds. The learning-rate schedule has to know how many steps
 there will be, so seconds are turned into steps again and again, at the pace of the last ones.
-Nothing here knows what a step does.
 """
 
 import statistics

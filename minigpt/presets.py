@@ -7,7 +7,7 @@ defaults are the classroom's.
 
 from dataclasses import dataclass, replace
 
-from minigpt.arguments import choice, flag, integer, number, shown, takes
+from minigpt.arguments import BATCH_SIZE, choice, flag, integer, number, shown, takes
 
 BATCHES = ("random", "epochs")
 OPTIMIZERS = ("adam", "muon")
@@ -20,7 +20,7 @@ def _betas(name, value) -> tuple[float, float]:
     return tuple(number(0, 0.99999)(name, beta) for beta in value)
 
 
-@takes(batches=choice(BATCHES), optimizer=choice(OPTIMIZERS), batch_size=integer(1),
+@takes(batches=choice(BATCHES), optimizer=choice(OPTIMIZERS), batch_size=BATCH_SIZE,
        learning_rate=number(0, open_low=True), muon_learning_rate=number(0, open_low=True),
        betas=_betas, weight_decay=number(0), warmup=integer(0), decay=choice(DECAYS),
        floor=number(0, 1), label_smoothing=number(0, 0.99), clip=number(0, open_low=True),

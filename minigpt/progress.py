@@ -1,7 +1,6 @@
 """What a person needs while a model trains: a bar, a way to stop, and how it went.
 
-To stop loses nothing. It reads the reports of a training loop, and knows nothing of how they come
-about.
+To stop loses nothing. All of it reads the reports of a training loop.
 """
 
 import signal
@@ -12,14 +11,15 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
-from minigpt.ranks import ALONE, GRACE, Alone
+from minigpt.alone import ALONE, GRACE, Alone
 from minigpt.training import Report
 
 
 @dataclass
 class History:
-    """What happened in training: one entry a step, and one a measurement of the validation loss.
-    Nats per byte.
+    """What happened in training: an entry a step, and one a measured validation loss.
+
+    Losses are in nats per byte.
     """
 
     steps: list[int] = field(default_factory=list)

@@ -15,8 +15,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -24,66 +24,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from minigpt.alone import ALONE, Alone
 from minigpt.device import find_device
 
 SILENCE = 30        # seconds without a word from a rank, after which it is taken to be lost
-GRACE = 15          # seconds for the step under way, where a launcher has told all to end
 BEAT = 0.05         # seconds between two looks at how far the others are
 WORKING, DONE, FAILED = range(3)
-
-
-class Alone:
-    """One process: the whole batch is its own, and there is nobody to ask."""
-
-    rank, size, is_first = 0, 1, True
-
-    def own(self, items: Sequence) -> Sequence:
-        """This rank's part of these, a stretch of them: every one is one rank's, and no other's."""
-        start, stop = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
-        return items[start:stop]
-
-    def device(self, name: str) -> str:
-        """The device that `name` is on this rank."""
-        return name
-
-    def network(self, model: nn.Module) -> nn.Module:
-        """The model, in such a way that `backward` leaves the mean of all ranks' gradients."""
-        return model
-
-    def unsent(self, network: nn.Module):
-        """In here gradients add up on each rank, and are not sent yet."""
-        return nullcontext()
-
-    def mean(self, tensor: Tensor) -> Tensor:
-        """The mean over the ranks, as of their gradients."""
-        return tensor
-
-    def total(self, number: float) -> float:
-        """The sum over the ranks."""
-        return number
-
-    def largest(self, number: float) -> float:
-        """The largest of all ranks' numbers."""
-        return number
-
-    @contextmanager
-    def together(self, in_turn: bool = False) -> Iterator[None]:
-        """In here a rank takes the time that it needs, and all leave together.
-
-        An error of one ends all: it is raised where it happened, and the others end in silence.
-        `in_turn`: rank 0 goes first and the others when it is ready. Nothing in here may be asked
-        of other ranks.
-        """
-        yield
-
-    def check_alike(self, settings: dict[str, str]) -> None:
-        """Raise ValueError, on every rank, unless all were started with the same settings."""
-
-    def end_within(self, seconds: float) -> None:
-        """Raise ConnectionError after so many seconds; 0 takes it back."""
-
-
-ALONE = Alone()
 
 
 class Ranks(Alone):
@@ -194,16 +140,16 @@ class Meeting(threading.Thread):
 
     def __init__(self, size: int):
         super().__init__(daemon=True)
-        self.own, self.states = WORKING, [WORKING] * size
+        self.state, self.states = WORKING, [WORKING] * size
         self.first_is_ready = threading.Event()
         self.lost: RuntimeError | None = None
 
     def run(self) -> None:
         try:
             while WORKING in self.states:
-                own = torch.tensor([self.own])
-                everyones = [torch.empty_like(own) for _ in self.states]
-                torch.distributed.all_gather(everyones, own)
+                state = torch.tensor([self.state])
+                everyones = [torch.empty_like(state) for _ in self.states]
+                torch.distributed.all_gather(everyones, state)
                 self.states = [int(state) for state in everyones]
                 if self.states[0] != WORKING:
                     self.first_is_ready.set()
@@ -219,7 +165,7 @@ class Meeting(threading.Thread):
 
     def leave(self, state: int) -> None:
         """Tell the others, and wait for them. Raises RuntimeError where one of them was lost."""
-        self.own = state
+        self.state = state
         self.join()
         if self.lost:
             raise self.lost
@@ -239,28 +185,38 @@ class Place:
     launcher: str
 
 
-def place(environment: Mapping[str, str]) -> Place | None:
+def place_in(environment: Mapping[str, str]) -> Place | None:
     """What torchrun's variables say, or Slurm's; None for a process that is alone.
 
     Slurm's count within a step that `srun` started with several tasks, and there alone: in a batch
     script, or in the shell of `salloc`, some of them are set though nobody else was started. Raises
     ValueError for variables that say half of it.
     """
-    if int(environment.get("WORLD_SIZE", 1)) > 1:
+    if _number(environment, "WORLD_SIZE", 1) > 1:
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         if missing := [name for name in names if name not in environment]:
             raise ValueError(f"WORLD_SIZE is {environment['WORLD_SIZE']}, and {missing[0]} is not "
                              "set: start several processes with torchrun, which sets both")
-        rank, size, local_rank, host, port = (environment[name] for name in names)
-        return Place(int(rank), int(size), int(local_rank), host, int(port), "torchrun")
-    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        rank, size, local_rank, port = (_number(environment, name) for name in
+                                        ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
+        return Place(rank, size, local_rank, environment["MASTER_ADDR"], port, "torchrun")
+    if _number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1:
         hosts = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", ""))
-        job = int(environment.get("SLURM_JOB_ID", 0))
-        return Place(int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]),
-                     int(environment["SLURM_LOCALID"]),
-                     environment.get("MASTER_ADDR", first_host(hosts)),
-                     int(environment.get("MASTER_PORT", 20_000 + job % 10_000)), "srun")
+        job = _number(environment, "SLURM_JOB_ID", 0)
+        rank, size, local_rank = (_number(environment, name) for name in
+                                  ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"))
+        return Place(rank, size, local_rank, environment.get("MASTER_ADDR", first_host(hosts)),
+                     _number(environment, "MASTER_PORT", 20_000 + job % 10_000), "srun")
     return None
+
+
+def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = environment.get(name, default)
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a whole number, as torchrun or srun sets it, not "
+                         f"{value!r}") from None
 
 
 def first_host(hosts: str) -> str:
@@ -276,7 +232,7 @@ def joined(device: str) -> Iterator[Alone]:
     Raises ValueError for a device that several ranks cannot use, ConnectionError where they do not
     find one another or lose one.
     """
-    found = place(os.environ)
+    found = place_in(os.environ)
     if found is None:
         yield ALONE
         return

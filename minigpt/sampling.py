@@ -15,8 +15,8 @@ from torch import Tensor
 from minigpt.arguments import SEED, flag, integer, number, shown, takes
 from minigpt.model import GPTModel, evaluating, is_a_model
 
-# The guards of whatever samples.
 READ_AT_ONCE = 128      # tokens of a prompt whose logits stand in memory together
+# The guards of whatever samples.
 SETTINGS = {"temperature": number(0), "top_k": integer(1, optional=True),
             "top_p": number(0, 1, open_low=True, optional=True)}
 
@@ -126,10 +126,10 @@ def last_logits(model: GPTModel, ids: list[int], cache) -> Tensor:
 
 
 def draw(probs: Tensor, generator: torch.Generator) -> int:
-    """A token drawn from its distribution (1, V).
+    """A token drawn from the distribution (1, V).
 
-    It is the first at which the running total exceeds a random share of the whole. From
-    the same distribution as `torch.multinomial`, in a sixth of the time.
+    The probabilities are added up, token after token, and the first at which the sum exceeds a
+    random share of the whole is drawn. `torch.multinomial` draws alike, in six times the time.
     """
     totals = probs.cumsum(-1)                                   # (1, V)
     share = torch.rand(1, 1, generator=generator, device=probs.device) * totals[:, -1:]

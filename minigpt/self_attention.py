@@ -3,8 +3,8 @@
 It stands between the embeddings and the feed-forward of every block. The idea and the formula are
 those of Vaswani et al., "Attention Is All You Need" (2017), section 3.2. `attention` is the
 formula, to be read and to be drawn; `MultiHeadAttention` is the layer that the model uses, which
-leaves the same sum to torch's fused kernel. Shapes: B sequences, H heads, T tokens, C = d_model = H
-* d_head channels.
+leaves the same sum to torch's fused kernel. Shapes: B sequences, H heads, T tokens, C = d_model
+channels, d_head = C / H of them a head.
 """
 
 import torch
@@ -37,14 +37,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Te
 
 
 def rotations(T: int, d_head: int, base: float = 10_000.0) -> Tensor:
-    """How each position turns each pair of channels: (T, d_head / 2, 2) cosines and sines.
+    """Rotary positions: how each position turns each pair of channels, as cosine and sine.
 
-    These are rotary positions.
-
-    Early pairs turn fast, late ones slowly, as the hands of a clock: from 1 radian a position down
-    to nearly 1 / `base`. The product of a query and a key that were turned depends on the distance
-    between their positions alone. Source: Su et al., "RoFormer: Enhanced Transformer with Rotary
-    Position Embedding" (2021).
+    Returns (T, d_head / 2, 2). Early pairs turn fast, late ones slowly, as the hands of a clock:
+    from 1 radian a position down to nearly 1 / `base`. The product of a query and a key that were
+    turned depends on the distance between their positions alone. Source: Su et al., "RoFormer:
+    Enhanced Transformer with Rotary Position Embedding" (2021).
     """
     speeds = base ** (-torch.arange(0, d_head, 2) / d_head)     # (d_head / 2,) radians a position
     angles = torch.arange(T)[:, None] * speeds                  # (T, d_head / 2)
@@ -102,7 +100,7 @@ class MultiHeadAttention(nn.Module):
     only. Raises ValueError where n_heads does not divide d_model.
     """
 
-    @takes(heads_divide, d_model=integer(1), n_heads=integer(1), dropout=number(0, 1))
+    @takes(heads_divide, d_model=integer(1, 1 << 14), n_heads=integer(1), dropout=number(0, 1))
     def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0):
         super().__init__()
         self.n_heads = n_heads

@@ -61,8 +61,8 @@ class SmolLM2(GPT):
                top_k: int | None = None, top_p: float | None = None,
                seed: int | None = None) -> Iterator[str]:
         """A continuation of `prompt`, piece by piece, to its end or to `max_new_tokens`."""
-        ids = generate_ids(self.model, self._ids(prompt), max_new_tokens, temperature, top_k, top_p,
-                           seed)
+        ids = generate_ids.__wrapped__(self.model, self._ids(prompt), max_new_tokens, temperature,
+                                       top_k, top_p, seed)
         ends = {self.tokenizer.special[end] for end in ENDS}
         return text_of(self.tokenizer, takewhile(lambda i: i not in ends, ids))
 
@@ -78,9 +78,9 @@ class SmolLM2(GPT):
         for start in range(0, ids.shape[1] - 1, READ_AT_ONCE):
             if start % context_length == 0:
                 cache = self.model.new_cache()
-            piece = ids[:, start:start + READ_AT_ONCE + 1]                      # (1, up to 129)
-            logits = self.model(piece[:, :-1], cache)[0].float()                # (T, V)
-            total += F.cross_entropy(logits, piece[0, 1:], reduction="sum").item()
+            part = ids[:, start:start + READ_AT_ONCE + 1]                       # (1, up to 129)
+            logits = self.model(part[:, :-1], cache)[0].float()                 # (T, V)
+            total += F.cross_entropy(logits, part[0, 1:], reduction="sum").item()
         return total / len(text.encode())
 
     @takes(prompt=valid_text)
@@ -99,6 +99,23 @@ class SmolLM2(GPT):
         That tells the model who it is to be.
         """
         return Chat(self, system)
+
+    @classmethod
+    def from_text(cls, *text, **size):
+        """Refused with a ValueError."""
+        raise ValueError("SmolLM2 is made by GPT.pretrained(\"smollm2\"). For a text of your own, "
+                         "take GPT.from_text")
+
+    @classmethod
+    def from_files(cls, *sources, **size):
+        """Refused with a ValueError."""
+        raise ValueError("SmolLM2 is made by GPT.pretrained(\"smollm2\"). For texts of your own, "
+                         "take GPT.from_files")
+
+    @classmethod
+    def load(cls, path, device: str = "cpu"):
+        """Refused with a ValueError."""
+        raise ValueError(f"SmolLM2 can't be loaded from {path}: take GPT.load")
 
     def training_loop(self, **arguments):
         """Refused with a ValueError."""
@@ -169,7 +186,7 @@ class Chat:
             for _ in range(max_new_tokens):
                 for logits in self._read_on():      # noqa: B007  (the last piece's are drawn from)
                     yield None
-                token = draw(next_token_probs(logits, *settings), generator)
+                token = draw(next_token_probs.__wrapped__(logits, *settings), generator)
                 if token in ends:
                     break
                 answer.append(token)
@@ -183,17 +200,18 @@ class Chat:
         if ids[:len(self._read)] != self._read:     # some was forgotten: what follows it has moved
             self._cache, self._read = self.gpt.model.new_cache(), []
         while len(self._read) < len(ids):
-            piece = ids[len(self._read):][:READ_BETWEEN_LOOKS]
+            part = ids[len(self._read):][:READ_BETWEEN_LOOKS]
             with torch.inference_mode():
-                logits = self.gpt.model(torch.tensor([piece]), self._cache)[:, -1].float()
-            self._read += piece
+                logits = self.gpt.model(torch.tensor([part]), self._cache)[:, -1].float()
+            self._read += part
             yield logits
 
     def _make_room(self, wanted: int) -> None:
         """Forgets the oldest questions and answers, until `wanted` more tokens fit the context."""
         context_length = self.gpt.model.config.context_length
         if len(self.turns[0]) + wanted > context_length:
-            raise ValueError("message must be shorter: with the system message and the answer it "
+            longer = "message" if wanted > len(self.turns[0]) else "system"
+            raise ValueError(f"{longer} must be shorter: with the system message and the answer it "
                              f"takes {len(self.turns[0]) + wanted} tokens, and the context has "
                              f"{context_length}")
         while len(self.ids) + wanted > context_length:

@@ -1,4 +1,4 @@
-"""A text as token ids in one file: written once, piece by piece, and mapped by all who read it.
+"""A text as token ids in one file: written once, chunk by chunk, and mapped by all who read it.
 
 For a text that is larger than memory, and for several processes that train on one. The operating
 system fetches from the file what a batch needs, and every process of a machine reads the same
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-import minigpt
 from minigpt import corpus, files
 from minigpt.batches import TokenizedText, write_ids
 from minigpt.tokenizer import Tokenizer
+from minigpt.version import __version__
 
 FORMAT = "minigpt tokens"
 HEADER = 4096       # bytes
@@ -42,28 +42,28 @@ class MappedIds(np.memmap):
 
 def key(sources: Sequence[str | os.PathLike], vocab_size: int, method: str) -> str:
     """What the tokens of these texts depend on, as 64 hexadecimal digits."""
-    parts = [minigpt.__version__, vocab_size, method, *map(corpus.digest, sources)]
+    parts = [__version__, vocab_size, method, *map(corpus.digest, sources)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def write(path: Path, made_of: str, tokenizer: Tokenizer, training: Iterable[str],
           held_out: Iterable[str]) -> None:
-    """Write the ids of both parts of a text, which come in pieces. The file appears whole.
+    """Write the ids of both parts of a text, which come in chunks. The file appears whole.
 
     `made_of`: its `key`. Raises OSError naming the file.
     """
     with files.writing(path) as file:
         file.write(bytes(HEADER))
-        parts = [_write_part(file, tokenizer, pieces) for pieces in (training, held_out)]
+        parts = [_write_part(file, tokenizer, chunks) for chunks in (training, held_out)]
         file.write(tokenizer.to_json().encode())
         file.seek(0)
         header = {"format": FORMAT, "made_of": made_of, "parts": parts}
         file.write(json.dumps(header).encode().ljust(HEADER))
 
 
-def _write_part(file, tokenizer: Tokenizer, pieces: Iterable[str]) -> dict:
+def _write_part(file, tokenizer: Tokenizer, chunks: Iterable[str]) -> dict:
     digest = hashlib.sha256()
-    n_ids, n_bytes = write_ids(file, tokenizer, pieces, digest.update)
+    n_ids, n_bytes = write_ids(file, tokenizer, chunks, digest.update)
     return {"ids": n_ids, "bytes": n_bytes, "sha256": digest.hexdigest()}
 
 

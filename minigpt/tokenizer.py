@@ -1,4 +1,4 @@
-"""Text to token ids, and back. All that comes after it in the pipeline sees ids alone.
+"""Text to token ids, and back: the model sees ids alone.
 
 What a vocabulary holds is chosen in `vocabulary`; here it is used. Underneath are bytes, always:
 every vocabulary holds all 256 of them, so every string can be encoded, and decoding gives it back
@@ -67,13 +67,19 @@ def _ids(name: str, value) -> list[int]:
                         f"not {shown(value)}") from None
 
 
-def _chunks(name: str, value) -> Iterable[str]:
-    """A text in chunks, each of which is looked at when its turn comes; or the whole text."""
-    if isinstance(value, str):
-        return [arguments.text(name, value)]
-    if not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a str or an iterable of them, not {shown(value)}")
-    return (arguments.text(name, chunk) for chunk in value)
+VOCABULARY = {"vocab_size": integer(len(BYTES), LARGEST), "method": choice(METHODS)}
+
+
+def _of_its_method(given: dict) -> None:
+    """A relation for `takes`: each method has rules for words of its own."""
+    choice(WORD_RULES[given["method"]], optional=True)("word_rule", given["word_rule"])
+
+
+def _in_the_vocabulary(given: dict) -> None:
+    """A relation for `takes`: the first id that is not in the vocabulary is named."""
+    ids, size = given["ids"], given["self"].vocab_size
+    if ids and not 0 <= min(ids) <= max(ids) < size:
+        integer(0, size - 1)("ids", next(i for i in ids if not 0 <= i < size))
 
 
 class Tokenizer:
@@ -83,19 +89,18 @@ class Tokenizer:
     words are.
     """
 
-    @takes(method=choice(METHODS), vocab=_tokens, merges=_pairs)
+    @takes(_of_its_method, method=choice(METHODS), vocab=_tokens, merges=_pairs)
     def __init__(self, method: str, vocab: Iterable[bytes],
                  merges: Iterable[tuple[int, int]] = (), word_rule: str | None = None):
         """From its parts; `word_rule` None is the one that `train` would take.
 
         Raises ValueError where they make no tokenizer: a byte is missing, …
         """
-        choice(WORD_RULES[method], optional=True)("word_rule", word_rule)
         _check_parts(method, vocab, merges)
         self._method, self._vocab, self._merges = method, vocab, merges
         self._word_rule = word_rule or _word_rule(method, vocab)
-        # only a loaded .vocab has empty tokens, which are never produced, and tokens twice: then
-        # the first of them is
+        # A loaded .vocab may hold empty tokens, which encoding never makes, and a token twice, of
+        # which it makes the first.
         self._ids = {token: i for i, token in reversed(list(enumerate(vocab))) if token}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._lengths = _lengths_by_beginning(self._ids)
@@ -168,7 +173,7 @@ class Tokenizer:
         """
         return list(chain.from_iterable(map(self._encode_words, words([text], self._word_rule))))
 
-    @takes(chunks=_chunks)
+    @takes(chunks=arguments.chunks)
     def encode_chunks(self, chunks: Iterable[str]) -> Iterator[np.ndarray]:
         """The ids of a text that comes in chunks, as arrays of uint16.
 
@@ -185,13 +190,9 @@ class Tokenizer:
         """
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
-    @takes(ids=_ids)
+    @takes(_in_the_vocabulary, ids=_ids)
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of the tokens, joined. Raises ValueError for an id outside the vocabulary."""
-        if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
-            wrong = next(i for i in ids if not 0 <= i < self.vocab_size)
-            raise ValueError(f"ids must be at least 0 and at most {self.vocab_size - 1}, "
-                             f"not {wrong}")
         return b"".join(map(self._vocab.__getitem__, ids))
 
     def _encode_words(self, block: list[str]) -> Iterator[int]:
@@ -238,7 +239,7 @@ class Tokenizer:
     # ---- training --------------------------------------------------------------------------------
 
     @classmethod
-    @takes(text=_chunks, vocab_size=integer(len(BYTES), LARGEST), method=choice(METHODS),
+    @takes(text=arguments.chunks, **VOCABULARY,
            progress=instance(Callable, "a function of merges and their number", optional=True))
     def train(cls, text: str | Iterable[str], vocab_size: int = 1024, method: str = "bpe",
               *, progress: Callable[[Iterable, int], Iterable] | None = None) -> "Tokenizer":

@@ -9,20 +9,21 @@ tokenizers can be compared.
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt.arguments import choice, instance, integer, number, takes
-from minigpt.batches import TokenizedText, check_length, epoch_batch, random_batch
-from minigpt.device import matrix_products, moved
-from minigpt.model import GPTModel, activation_bytes, evaluating, is_a_model
+from minigpt.alone import ALONE, Alone
+from minigpt.arguments import BATCH_SIZE, choice, instance, integer, number, takes
+from minigpt.batches import TokenizedText, check_length
+from minigpt.device import matrix_products
+from minigpt.model import GPTConfig, GPTModel, evaluating, is_a_model
 from minigpt.pace import Pace
 from minigpt.presets import DECAYS
-from minigpt.ranks import ALONE, Alone
+from minigpt.step_input import dropout_seeded, next_batch, parts
 from minigpt.training_state import TrainingState
 
 IGNORED = -100        # the target that cross_entropy leaves out: fills up the last window of a text
@@ -34,9 +35,7 @@ _one_step_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class Report:
-    """One step of training: `step` steps are done of `steps`.
-
-    That is an estimate, while the budget is in seconds.
+    """One step of training: `step` steps are done of `steps`, an estimate where seconds are given.
     """
 
     step: int
@@ -80,18 +79,14 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float,
 
 
 def share_of_peak(state: TrainingState, steps: int) -> float:
-    """The rate of the next of `steps` steps by the run's recipe, as a share of its peak."""
+    """The rate of the next step of `steps` by the run's recipe, as a share of its peak."""
     recipe = state.recipe
     warmup = min(recipe.warmup, steps // 5)                     # a short run is not all warm-up
-    return learning_rate(state.step, steps, warmup, 1.0, recipe.floor, recipe.decay)
+    return learning_rate.__wrapped__(state.step, steps, warmup, 1.0, recipe.floor, recipe.decay)
 
 
 def train_step(state: TrainingState, ids, share: float) -> Tensor:
     """One step of every optimizer, at `share` of its peak rate; returns the loss, nats per token.
-
-    On several ranks the losses are one process's but for rounding, and the steps too, unless there
-    is dropout: a rank drops other activations of its rows than one process would, as with another
-    seed. The same holds for a batch that is read in parts.
     """
     model, recipe, loss = state.model, state.recipe, 0.0
     model.train()
@@ -116,47 +111,7 @@ def train_step(state: TrainingState, ids, share: float) -> Tensor:
     return loss
 
 
-def next_batch(state: TrainingState, ids) -> tuple[Tensor, Tensor]:
-    """The windows of the next step and their targets, (B, T) each: all ranks' together."""
-    size = state.model.config.context_length, state.recipe.batch_size
-    if state.recipe.batches == "random":
-        batch = random_batch(ids, *size, torch.Generator().manual_seed(state.step_seed))
-    else:
-        batch = epoch_batch(ids, *size, state.batch_number, state.seed)
-    return batch
-
-
-def parts(state: TrainingState, batch: tuple[Tensor, Tensor]
-          ) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """This rank's rows of a batch, where the model computes, in as many parts as the recipe says.
-
-    With each comes the weight of its mean loss. The ranks' gradients are averaged, and rows may not
-    divide evenly: so a rank's weights add up to its share of the rows, times the number of ranks.
-    Gradients are sent with the last part.
-    """
-    n_parts, ranks = state.recipe.accumulate, state.ranks
-    xs, ys = (ranks.own(side).tensor_split(n_parts) for side in batch)
-    for i, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
-        with nullcontext() if i == n_parts else ranks.unsent(state.averaging):
-            yield (moved(x, state.device), moved(y, state.device),
-                   len(x) * ranks.size / state.recipe.batch_size)
-
-
-@contextmanager
-def dropout_seeded(state: TrainingState) -> Iterator[None]:
-    """In here dropout draws from the step's seed.
-
-    It uses the RNG state of the whole process, which is put back after. Where nothing is dropped,
-    that state is left alone.
-    """
-    dropping, on_gpu = state.model.config.dropout > 0, state.device.type == "cuda"
-    with torch.random.fork_rng(devices=[state.device] if on_gpu else [], enabled=dropping):
-        if dropping:
-            torch.manual_seed(state.dropout_seed)
-        yield
-
-
-@takes(model=is_a_model, text=instance(TokenizedText), batch_size=integer(1))
+@takes(model=is_a_model, text=instance(TokenizedText), batch_size=BATCH_SIZE)
 @torch.no_grad()
 def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16, ranks: Alone = ALONE
              ) -> float:
@@ -188,7 +143,7 @@ def _one_budget(given: dict) -> None:
 
 
 def _one_window(given: dict) -> None:
-    check_length(given["text"].ids, given["state"].model.config.context_length)
+    check_length("text", given["text"].ids, given["state"].model.config.context_length)
 
 
 @takes(_one_budget, _one_window, state=instance(TrainingState), text=instance(TokenizedText),
@@ -236,6 +191,12 @@ def report(state: TrainingState, pace: Pace, text: TokenizedText, loss: Tensor, 
     return Report(state.step, pace.planned, loss, text.bytes_per_token,
                   share * state.recipe.learning_rate, pace.tokens_per_second, state.seconds,
                   pace.seconds_left, validation_loss)
+
+
+def activation_bytes(config: GPTConfig, batch_size: int) -> int:
+    """About how much memory a step keeps of its activations for the way back, in float32."""
+    a_token = config.n_layers * (14 * config.d_model + 2 * config.d_ff) + 2 * config.vocab_size
+    return 4 * batch_size * config.context_length * a_token
 
 
 @contextmanager

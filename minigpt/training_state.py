@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from minigpt.arguments import TRAINING_SEED, instance, shown, takes
+from minigpt.alone import ALONE, Alone
+from minigpt.arguments import TRAINING_SEED, flag, instance, integer, shown, takes
 from minigpt.model import GPTModel, is_a_model
 from minigpt.muon import Muon
 from minigpt.presets import Recipe
-from minigpt.ranks import ALONE, Alone
 
 CHECK_EVERY = 10       # steps between looks at the loss's value, each of which waits for the device
 
@@ -49,7 +49,8 @@ class TrainingState:
     weights known to be good are kept to go back to.
     """
 
-    @takes(_enough_rows, model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED)
+    @takes(_enough_rows, model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED,
+           batches_before=integer(0), ranks=instance(Alone), compiled=flag)
     def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0, batches_before: int = 0,
                  ranks: Alone = ALONE, compiled: bool = False):
         self.model, self.recipe, self.ranks = model, recipe, ranks
@@ -149,23 +150,39 @@ class TrainingState:
         """
         weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items()
                    if name.startswith("model.")}
-        if "progress" not in tensors or _shapes(weights) != _shapes(self.model.state_dict()):
+        states = [_optimizer_state(optimizer, f"optimizer.{i}.", tensors)
+                  for i, optimizer in enumerate(self.optimizers)]
+        progress = tensors.get("progress", torch.empty(0)).tolist()
+        if (_shapes(weights) != _shapes(self.model.state_dict()) or None in states
+                or len(progress) not in (3, 4)):
             raise ValueError("tensors must be those of a run with this model, "
                              f"not {shown(_shapes(tensors))}")
         self.model.load_state_dict(weights)
-        for i, optimizer in enumerate(self.optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                if name.startswith(f"optimizer.{i}."):
-                    _, _, j, key = name.split(".")
-                    state.setdefault(int(j), {})[key] = tensor
+        for optimizer, state in zip(self.optimizers, states):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
-        step, self.seconds, self.evaluation_seconds, *measured = tensors["progress"].tolist()
+        step, self.seconds, self.evaluation_seconds, *measured = progress
         measured = [loss for loss in measured if not math.isnan(loss)]      # older runs have none
         self.validation_loss = measured[0] if measured else None
         self.step, self.unchecked = int(step), []
         self.good = self.snapshot()
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]
+                     ) -> dict[int, dict[str, Tensor]] | None:
+    """What `tensors` say of an optimizer, by the number of the weight; None where it is another's.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            number, _, entry = name.removeprefix(prefix).partition(".")
+            if not number.isdecimal() or int(number) >= len(weights):
+                return None
+            if tensor.dim() and tensor.shape != weights[int(number)].shape:
+                return None
+            state.setdefault(int(number), {})[entry] = tensor
+    return state
 
 
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

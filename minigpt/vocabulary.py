@@ -39,7 +39,9 @@ class Rule(NamedTuple):
     """What is a word. All words together are always the whole text."""
 
     pattern: re.Pattern | regex.Pattern     # finds the words, one after the other
-    look_ahead: int         # so many characters, counted from its first, decide where a word ends
+    # So many characters, counted from its first, decide where a word ends: of the longest word (in
+    # "letters" 1 space + 32 + 1 apostrophe + 32), and one to see that it ends.
+    look_ahead: int
 
 
 # What belongs to the character before it: accents and vowel signs (\p{M}), the skin tone of an
@@ -176,10 +178,11 @@ class _Row:
 
     def __init__(self, counts: dict[bytes, int]):
         lengths = np.fromiter(map(len, counts), np.int64, len(counts))
-        letters = np.frombuffer(b"".join(counts), np.uint8).astype(np.int32)
-        self.ids = np.insert(letters, lengths.cumsum(), END)                    # (N,)
-        self.after = np.arange(1, len(self.ids) + 1, dtype=np.int32)            # (N,) the place of
-        self.before = self.after - 2                                # the right, the left neighbour
+        content = np.frombuffer(b"".join(counts), np.uint8).astype(np.int32)
+        self.ids = np.insert(content, lengths.cumsum(), END)                    # (N,)
+        # (N,) each: where the right neighbour is, where the left one is
+        self.after = np.arange(1, len(self.ids) + 1, dtype=np.int32)
+        self.before = self.after - 2
         frequencies = np.fromiter(counts.values(), np.int64, len(counts))
         self.weights = frequencies.repeat(lengths + 1)              # (N,) how often the word occurs
 
@@ -237,8 +240,9 @@ def frequent_substrings(counts: dict[bytes, int], how_many: int) -> list[bytes]:
         return []
     data = np.frombuffer(b"".join(counts), np.uint8)
     lengths = np.fromiter(map(len, counts), np.int64)
-    ends = lengths.cumsum().repeat(lengths)             # for each place, where its word ends,
-    weights = np.fromiter(counts.values(), np.float64).repeat(lengths)  # how often it occurs
+    # for each place: where its word ends, and how often that word occurs
+    ends = lengths.cumsum().repeat(lengths)
+    weights = np.fromiter(counts.values(), np.float64).repeat(lengths)
     places, group = np.arange(len(data)), data.astype(np.int64)     # a group: the same substring
     found, rarest = [], 0
     for length in range(2, LONGEST_SUBSTRING + 1):

@@ -42,7 +42,7 @@ TEXT = "the cat sat on the mat. " * 8
 
 # What the package makes and its users only read, and guards.
 NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "text_file", "heads_divide", "channels_pair",
-                 "check_length", "is_a_model", "token_ids", "GPT.adopt"}
+                 "check_length", "check_size", "is_a_model", "token_ids", "GPT.adopt"}
 # What stands behind the doors, and trusts who calls it: torch's own errors are good enough there.
 INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",
           "MultiHeadAttention.with_weights", "FeedForward.forward", "TransformerBlock.forward",
@@ -266,8 +266,8 @@ ROWS = {
                                                             "title": [*NOT_TEXT[1:], "", " "], "history": [5, "a", []]}),
     "GPT.trained": Row(Gpt.trained, {"history": History()}, {"history": [None, 5, []]}),
     "GPT.load": Row(minigpt.GPT.load, {"path": "a.safetensors"}, {"path": NOT_PATHS, "device": NOT_DEVICES + [None]}),
-    "tokenize": Row(batches.tokenize, {"tokenizer": TOKENIZER, "pieces": [TEXT]},
-                    {"tokenizer": [None, 5, "bpe"], "pieces": [None, 5, Bad([5], "5")]}, {"pieces": "pieces|chunks|text"}),
+    "tokenize": Row(batches.tokenize, {"tokenizer": TOKENIZER, "chunks": [TEXT]},
+                    {"tokenizer": [None, 5, "bpe"], "chunks": [None, 5, Bad([5], "5")]}),
     "preset": Row(presets.preset, {"name": "classroom"}, {"name": NOT_WORDS + [None]}, {"name": "preset"}),
     "recipe": Row(presets.recipe, {"name": "classroom"},
                   {"name": NOT_WORDS + [None], "batch_size": integers(1, optional=True),

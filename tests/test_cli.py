@@ -151,18 +151,6 @@ def test_a_stop_keeps_the_model_and_resuming_ends_at_the_same_bytes(send, step, 
     assert everything_in(tmp_path) == ["model.safetensors"]
 
 
-def test_a_second_interrupt_stops_at_once(text, tmp_path):
-    def two_interrupts(number):
-        signal.raise_signal(number)
-        signal.raise_signal(number)
-
-    from minigpt.progress import stop_request
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), stop_request() as stop:
-        two_interrupts(signal.SIGINT)
-    assert stop and signal.getsignal(signal.SIGINT) is before
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals between processes are POSIX's")
 @pytest.mark.parametrize("send", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_from_outside_stops_a_long_run(send, text, tmp_path):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 
 import pytest
 import yaml
@@ -125,6 +126,27 @@ def test_whatever_is_imported_is_asked_for(project, repository, files, extras):
                 assert known, f"{path} imports {name}, which pyproject.toml does not ask for"
 
 
+def imports(package, path):
+    """The modules of the package that a file imports, also within functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package.name:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if (package.parent / (name.replace(".", "/") + ".py")).exists()
+                        or (package.parent / name.replace(".", "/")).is_dir() else node.module for name in inner)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == package.name)
+
+
+def test_arrows_point_one_way(repository):
+    """No file of the core imports, over however many others, itself; and none of it a room that is built upon it."""
+    package = repository / "minigpt"
+    arrows = {path.stem: set(imports(package, path)) for path in package.glob("*.py") if path.stem != "__main__"}
+    upper = {name: [to for to in found if to.split(".")[1:2] in (["classroom"], ["marking"])] for name, found in arrows.items()}
+    assert not any(upper.values()), upper
+    order = TopologicalSorter({f"minigpt.{name}" if name != "__init__" else "minigpt": found for name, found in arrows.items()})
+    order.prepare()             # raises CycleError, naming the cycle
+
+
 def test_importing_the_core_leaves_the_notebook_front_end_alone(repository):
     code = ("import sys, minigpt; "
             "print([name for name in ('matplotlib', 'ipywidgets', 'IPython', 'jupyterlab') if name in sys.modules])")
@@ -145,3 +167,18 @@ def test_the_code_passes_its_linter(repository):
     run = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "."], cwd=repository,
                          capture_output=True, text=True, encoding="utf-8", timeout=120)
     assert run.returncode == 0, run.stdout
+
+
+def test_every_file_of_the_core_has_its_tests_where_the_readme_says(repository):
+    """And whatever file the README of the tests, or the list of `mutation.py`, names is there."""
+    readme = (repository / "tests" / "README.md").read_text(encoding="utf-8")
+    with_others = set(re.findall(r"`(\w+)` with `\w+`", readme)) | {"__init__", "__main__", "version"}
+    tests = {path.stem.removeprefix("test_") for path in (repository / "tests").glob("test_*.py")}
+    assert {path.stem for path in (repository / "minigpt").glob("*.py")} - tests == with_others
+    for name in re.findall(r"`((?:\w+/)*\w+\.py)`", readme):
+        assert any((repository / folder / name).exists() for folder in ("tests", "minigpt", ".")), name
+    mutation = ast.parse((repository / "tests" / "mutation.py").read_text(encoding="utf-8"))
+    (table,) = (node.value for node in mutation.body if isinstance(node, ast.Assign) and node.targets[0].id == "TESTS")
+    for module, files in ast.literal_eval(table).items():
+        assert (repository / "minigpt" / f"{module}.py").exists(), module
+        assert all((repository / "tests" / name).exists() for name in files), files

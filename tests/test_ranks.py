@@ -421,21 +421,30 @@ def test_a_rank_that_finds_nobody(text, tmp_path, monkeypatch, capfd):
 
 def test_torchruns_variables():
     environment = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}
-    assert ranks.place(environment) == ranks.Place(3, 4, 1, "here", 29500, "torchrun")
-    assert ranks.place(environment | {"WORLD_SIZE": "1", "RANK": "0"}) is None
+    assert ranks.place_in(environment) == ranks.Place(3, 4, 1, "here", 29500, "torchrun")
+    assert ranks.place_in(environment | {"WORLD_SIZE": "1", "RANK": "0"}) is None
     del environment["RANK"]
     with pytest.raises(ValueError, match="WORLD_SIZE is 4, and RANK is not set: start several processes with torchrun"):
-        ranks.place(environment)
+        ranks.place_in(environment)
+
+
+@pytest.mark.parametrize("name, value", [("RANK", "first"), ("WORLD_SIZE", "two"), ("LOCAL_RANK", ""), ("MASTER_PORT", "1.5")])
+def test_a_variable_that_is_no_number_is_named(name, value):
+    environment = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, as torchrun or srun sets it, not {value!r}"):
+        ranks.place_in(environment | {name: value})
+    with pytest.raises(ValueError, match="SLURM_PROCID must be a whole number, as torchrun or srun sets it, not None"):
+        ranks.place_in({"SLURM_STEP_NUM_TASKS": "4"})
 
 
 def test_slurms_variables_count_within_a_step_of_several_tasks_alone():
     shell = {"SLURM_JOB_ID": "123456", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
              "SLURM_JOB_NODELIST": "node[03-04]"}
-    assert ranks.place(shell) is None                                           # a batch script, or salloc's shell
-    assert ranks.place(shell | {"SLURM_STEP_NUM_TASKS": "1"}) is None           # srun -n 1
+    assert ranks.place_in(shell) is None                                           # a batch script, or salloc's shell
+    assert ranks.place_in(shell | {"SLURM_STEP_NUM_TASKS": "1"}) is None           # srun -n 1
     step = shell | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "node[03-04]"}
-    assert ranks.place(step) == ranks.Place(3, 4, 1, "node03", 23456, "srun")
-    assert ranks.place(step | {"MASTER_ADDR": "a", "MASTER_PORT": "5"}) == ranks.Place(3, 4, 1, "a", 5, "srun")
+    assert ranks.place_in(step) == ranks.Place(3, 4, 1, "node03", 23456, "srun")
+    assert ranks.place_in(step | {"MASTER_ADDR": "a", "MASTER_PORT": "5"}) == ranks.Place(3, 4, 1, "a", 5, "srun")
 
 
 @pytest.mark.parametrize(("hosts", "first"), [("a", "a"), ("a,b", "a"), ("n[1-3]", "n1"), ("n[07,9-11],x", "n07"),

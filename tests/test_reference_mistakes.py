@@ -1,12 +1,13 @@
 """The reference implementation is instructive because it has real mistakes. None lives here: one test for each.
 
-Those of its tokenizer are in test_tokenizer.py. Each test was seen to fail with the mistake put in.
+Each test was seen to fail with the mistake put in.
 """
 
 import inspect
 import json
 import math
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -17,11 +18,13 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import minigpt
-from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, TransformerBlock, files, training
+from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, TransformerBlock, files, training, vocabulary
 from minigpt.batches import TokenizedText, epoch_batch, random_batch
 from minigpt.sampling import generate_ids, next_token_probs
+from minigpt.tokenizer import METHODS
 from minigpt.training import evaluate, learning_rate, training_loop
 from minigpt.training_state import TrainingState
+from minigpt.vocabulary import BYTES
 
 TEXT = "It is a truth universally acknowledged. " * 30
 SIZE = {"vocab_size": 270, "method": "bpe", "context_length": 12, "d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 20,
@@ -246,7 +249,7 @@ def test_mistake_of_the_reference_the_last_window_was_never_picked():
 
 @pytest.mark.parametrize("n", [0, 1, T])
 def test_mistake_of_the_reference_a_short_text_failed_obscurely(n):
-    message = rf"ids must hold at least context_length \+ 1 = 9 tokens, not {n}: take a longer text"
+    message = rf"(ids|text) must hold at least context_length \+ 1 = 9 tokens, not {n}: take a longer text"
     with pytest.raises(ValueError, match=message):
         random_batch(np.zeros(n, np.uint16), T, 4)
     with pytest.raises(ValueError, match=message):                      # before the first step, at the call
@@ -289,7 +292,7 @@ def test_mistake_of_the_reference_a_bare_except_hid_that_the_schedule_never_ran(
         [learning_rate(step, 10, warmup, 1e-2, 1e-3) for step in range(10)])
     with pytest.raises(ZeroDivisionError):                              # whatever goes wrong in there comes out
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(training, "learning_rate", lambda *arguments: 1 / 0)
+            patch.setattr(training, "share_of_peak", lambda *arguments: 1 / 0)
             run(a_model())
 
 
@@ -340,3 +343,105 @@ def test_mistake_of_the_reference_no_seed(dropout):
     assert not same(weights_of(first), weights_of(other))
 
 
+# GPT, as one object ---------------------------------------------------------------------------------------------------
+
+def test_mistake_of_the_reference_a_model_larger_than_its_vocabulary():
+    with pytest.raises(ValueError, match="the model's vocab_size must be the tokenizer's, 256, not 257"):
+        GPT(Tokenizer.train(TEXT, 256, "bytes"), GPTModel(GPTConfig(vocab_size=257, d_model=16)))
+
+
+def test_mistake_of_the_reference_an_optimizer_inside_the_model(gpt):
+    gpt.train(2, progress=False)
+    assert not any("optim" in name for name in vars(gpt.model)) and not any("optim" in name for name in vars(gpt))
+
+
+def test_mistake_of_the_reference_training_after_loading_was_impossible(gpt, tmp_path):
+    loaded, other = reloaded(gpt, tmp_path), "Now is the winter of our discontent. " * 20
+    with pytest.raises(ValueError, match="text must be given"):
+        loaded.train(3, progress=False)
+    before = loaded.evaluate(other)
+    loaded.train(20, text=other, progress=False)
+    assert loaded.evaluate(other) < before
+    assert loaded.train(3, progress=False).steps == [1, 2, 3]               # the text is remembered now
+
+
+def test_mistake_of_the_reference_building_after_loading_threw_the_weights_away(gpt, tmp_path):
+    gpt.train(2, progress=False)
+    assert same(weights_of(reloaded(gpt, tmp_path).model), weights_of(gpt.model))
+
+
+# The tokenizer ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mistake_of_the_reference_decoding_each_byte_as_a_character(method):
+    trained = Tokenizer.train(TEXT, 300, method)
+    assert trained.decode(trained.encode("é")) == "é"
+    assert trained.decode([0xC3, 0xA9]) == "é"
+
+
+def test_mistake_of_the_reference_an_empty_token_for_two_spaces_in_a_row():
+    for method in METHODS:
+        trained = Tokenizer.train("two  spaces   three", 300, method)
+        assert b"" not in trained.vocab
+        assert trained.decode(trained.encode("a  b   c")) == "a  b   c"
+
+
+def test_mistake_of_the_reference_tokens_never_produced_because_a_prefix_is_missing():
+    vocab = (*BYTES, b"abcd", b"wxyzwxyz")
+    assert Tokenizer("substring", vocab).encode("abcdabc wxyzwxyzw") == [256, 97, 98, 99, 32, 257, 119]
+
+
+def test_mistake_of_the_reference_whole_words_counted_twice():
+    # "ab" is a word three times, "cd" inside of words four times
+    assert Tokenizer.train("ab ab ab 1cd2 3cd4 5cd6 7cd8", 257, "substring").vocab[256] == b"cd"
+
+
+def test_mistake_of_the_reference_the_space_counted_from_the_distinct_words():
+    # however often it occurs, the space is a token and takes no place from another, nor is it part of another
+    for text in "ab ab ab", "ab", " ":
+        trained = Tokenizer.train(text, 257, "substring")
+        assert [token for token in trained.vocab if b" " in token] == [b" "]
+        assert trained.encode(" ") == [32]
+    assert vocabulary.count_words(vocabulary.words(["ab ab ab"], "spaces")) == {b"ab": 3, b" ": 2}
+
+
+def test_mistake_of_the_reference_words_over_16_bytes_entering_whole():
+    trained = Tokenizer.train("incomprehensibilities " * 100, 500, "substring")
+    assert max(map(len, trained.vocab)) == 16
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mistake_of_the_reference_words_over_255_bytes_breaking_the_save(method, tmp_path):
+    trained = Tokenizer.train(("abcdefgh" * 40 + " ") * 3, 1000, method)
+    trained.save(tmp_path / "words.json")
+    assert Tokenizer.load(tmp_path / "words.json") == trained
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mistake_of_the_reference_an_error_for_a_byte_that_training_never_saw(method):
+    trained = Tokenizer.train("aaa", 256, method)
+    assert trained.decode(trained.encode("Zé🙂\0")) == "Zé🙂\0"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mistake_of_the_reference_fewer_than_256_tokens_silently_giving_256(method):
+    with pytest.raises(ValueError, match="vocab_size must be at least 256 and at most 65536, not 255"):
+        Tokenizer.train("text", 255, method)
+
+
+def test_mistake_of_the_reference_a_missing_file_silently_giving_an_empty_object(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.vocab"):
+        Tokenizer.load(tmp_path / "nowhere.vocab")
+
+
+def test_mistake_of_the_reference_rebuilding_the_table_on_every_decode():
+    large = Tokenizer("substring", (*BYTES, *(f"{number:08}".encode() for number in range(50_000))))
+    small = Tokenizer("bytes", BYTES)
+
+    def seconds(decoder):
+        start = time.process_time()
+        for _ in range(200):
+            decoder.decode([65])
+        return time.process_time() - start
+
+    assert min(seconds(large) for _ in range(5)) < 20 * min(seconds(small) for _ in range(5))

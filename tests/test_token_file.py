@@ -9,6 +9,7 @@ import torch
 from commands import TEXT
 
 from minigpt import GPT, Tokenizer, corpus, files, gpt, token_file
+from minigpt.arguments import takes
 
 SIZE = {"d_model": 8, "n_heads": 2, "n_layers": 1, "d_ff": 8, "context_length": 8}
 
@@ -87,7 +88,7 @@ def test_it_is_not_taken_for_anothers(other, text, tmp_path, monkeypatch):
     if other == "text":
         text.write_text(TEXT * 4 + TEXT.upper(), encoding="utf-8")
     if other == "version":
-        monkeypatch.setattr(token_file.minigpt, "__version__", "9.9.9")
+        monkeypatch.setattr(token_file, "__version__", "9.9.9")
     if other == "no such file":
         (tmp_path / "m.ids").write_bytes(b"something else")
     if other == "cut":
@@ -102,6 +103,7 @@ def test_it_is_not_taken_for_anothers(other, text, tmp_path, monkeypatch):
 
 
 def test_what_is_broken_off_leaves_nothing(text, tmp_path, monkeypatch):
+    @takes()
     def broken(*arguments):
         yield np.zeros(5, np.uint16)
         raise KeyboardInterrupt

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 
 from minigpt import batches, training, training_state
 from minigpt.batches import TokenizedText, random_batch
-from minigpt.model import activation_bytes
 from minigpt.self_attention import MultiHeadAttention
-from minigpt.training import evaluate, learning_rate, training_loop
+from minigpt.training import activation_bytes, evaluate, learning_rate, training_loop
 from minigpt.training_state import TrainingState
 
 # The learning rate -----------------------------------------------------------------------------------------------------

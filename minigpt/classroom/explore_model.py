@@ -26,7 +26,8 @@ from minigpt.classroom.plots import (
     new_figure,
 )
 from minigpt.classroom.widgets import Explorer
-from minigpt.model import activation_bytes, evaluating
+from minigpt.model import evaluating
+from minigpt.training import activation_bytes
 
 PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_layers=2, d_ff=512)
 

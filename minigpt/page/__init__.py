@@ -118,8 +118,8 @@ def _curve(history) -> dict | None:
         return None
     group = math.ceil(len(history.steps) / CURVE_POINTS)
     groups = [slice(start, start + group) for start in range(0, len(history.steps), group)]
-    training = [(history.steps[part][-1], float(np.mean(history.train_loss[part])))
-                for part in groups]
+    training = [(history.steps[few][-1], float(np.mean(history.train_loss[few])))
+                for few in groups]
     curves = {"training": training, "held_out": zip(history.val_steps, history.val_loss)}
     curves = {name: [(step, loss) for step, loss in points if math.isfinite(loss)]
               for name, points in curves.items()}
@@ -151,5 +151,5 @@ def word_rule(pattern: re.Pattern | regex.Pattern) -> dict:
         spans = (match.span() for match in library.finditer(f"(?:{kind})+", characters))
         return "".join(f"\\u{{{start:x}}}-\\u{{{end - 1:x}}}" for start, end in spans)
 
-    words = CHARACTER_CLASS.sub(lambda match: f"<{kinds.index(match[0])}>", pattern.pattern)
-    return {"words": words, "classes": [ranges(kind) for kind in kinds]}
+    rule = CHARACTER_CLASS.sub(lambda match: f"<{kinds.index(match[0])}>", pattern.pattern)
+    return {"words": rule, "classes": [ranges(kind) for kind in kinds]}

@@ -1,0 +1,3 @@
+"""The version of this package, where whoever needs it finds it without importing all the rest."""
+
+__version__ = "0.2.0"
