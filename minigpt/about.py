@@ -30,6 +30,13 @@ class About:
     steps: int | None = None
     held_out_loss: float | None = None      # nats per byte, on what it was not trained on
 
+    def with_text_of(self, n_bytes: int) -> "About":
+        """This, trained on with a text of so many bytes: by its length it is the same, or one more.
+        """
+        if n_bytes == self.n_bytes:
+            return self
+        return About(n_bytes=(self.n_bytes or 0) + n_bytes, steps=self.steps)
+
     def to_json(self) -> str:
         """As text, for a file."""
         return json.dumps(asdict(self))

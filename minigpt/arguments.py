@@ -145,9 +145,10 @@ flag = instance(bool)
 def path(name: str, value) -> Path:
     """The path of a file, which need not exist; "~" is one's home folder."""
     instance(str | os.PathLike, "the path of a file")(name, value)
-    if not os.fspath(value) or "\0" in os.fsdecode(value):
+    word = os.fsdecode(value)
+    if not word or "\0" in word or word.endswith(("/", os.sep)):
         raise ValueError(f"{name} must be the path of a file, not {shown(value)}")
-    return Path(os.path.expanduser(value))
+    return Path(os.path.expanduser(word))
 
 
 def text(name: str, value) -> str:

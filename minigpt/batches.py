@@ -18,6 +18,7 @@ from torch import Tensor
 
 from minigpt import arguments
 from minigpt.arguments import BATCH_SIZE, TRAINING_SEED, instance, integer, shown, takes
+from minigpt.files import temporary_room
 from minigpt.tokenizer import Tokenizer
 
 START = "\n"    # what a text is taken to follow: its first token too is predicted from one before
@@ -59,7 +60,7 @@ def tokenize(tokenizer: Tokenizer, chunks: Iterable[str]) -> TokenizedText | Non
     The file is memory-mapped. Memory does not grow with the text, and the file goes when nobody
     needs it any more. `token_file` has one that stays.
     """
-    with tempfile.TemporaryFile() as file:
+    with temporary_room(), tempfile.TemporaryFile() as file:
         _, n_bytes = write_ids(file, tokenizer, chunks)
         file.flush()
         return TokenizedText(np.memmap(file, np.uint16, mode="c"), n_bytes) if n_bytes else None

@@ -25,6 +25,9 @@ from torch import Tensor
 FORMAT_VERSION = "1"
 BLANK = "0" * 64      # stands where the checksum goes, while the checksum is computed
 ABANDONED = 60        # seconds after which an unfinished file is one whose writer was killed
+UNFINISHED = ".unfinished"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST_NAME = 255    # bytes, on most file systems
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
@@ -75,9 +78,34 @@ def _explained(path: str | os.PathLike) -> Iterator[None]:
         raise type(error)(error.errno, message) from error
 
 
+@contextlib.contextmanager
+def temporary_room() -> Iterator[None]:
+    """In here, the error of a full disk names the folder for temporary files (TMPDIR's)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        message = (f"cannot write to the folder for temporary files, {tempfile.gettempdir()}: "
+                   f"{error.strerror}")
+        raise OSError(error.errno, message) from error
+
+
+def check_replaces(path: str | os.PathLike, what: str, is_one: bool) -> None:
+    """Raise ValueError where a file that is not `what` would be replaced by it.
+
+    An empty file may be, as a program makes it that keeps a name for another.
+    """
+    if not is_one and os.path.isfile(path) and os.path.getsize(path):
+        raise ValueError(f"{path} is there and is no {what}, and stays: choose another name, or "
+                         "move it")
+
+
 def _target(path: str | os.PathLike) -> Path:
     """Where `path` leads, links followed. Raises OSError unless it is a file, or a new name."""
     target = Path(os.path.realpath(path))
+    if target.is_symlink():             # it leads round in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if target.exists() and not target.is_file():
@@ -89,15 +117,20 @@ def _target(path: str | os.PathLike) -> Path:
 
 def _temporary(target: Path) -> str:
     """A new, empty file beside `target`."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.",
-                                         suffix=".unfinished")
+    handle, temporary = tempfile.mkstemp(UNFINISHED, _beginning(target), target.parent)
     os.close(handle)
     return temporary
 
 
+def _beginning(target: Path) -> str:
+    """How the names of its unfinished files begin: eight letters and an ending have to fit too."""
+    room = LONGEST_NAME - len("..") - 8 - len(UNFINISHED)
+    return f".{os.fsencode(target.name)[:room].decode(errors='ignore')}."
+
+
 def _remove_abandoned(path: Path) -> None:
     """Delete what killed processes left of their attempts to write `path`: it would pile up."""
-    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.unfinished"):
+    for unfinished in path.parent.glob(f"{glob.escape(_beginning(path))}*{UNFINISHED}"):
         with contextlib.suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > ABANDONED:
                 unfinished.unlink()
@@ -113,9 +146,10 @@ def save_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor],
                  metadata: dict[str, str]) -> None:
     """Write tensors and strings to a safetensors file of our own `kind`, atomically.
 
-    It has a checksum. Equal tensors and strings make equal files, byte for byte. Raises OSError
-    naming the file when it cannot be written.
+    It has a checksum. Equal tensors and strings make equal files, byte for byte. Raises ValueError
+    where a file of another kind is there, OSError naming the file when it cannot be written.
     """
+    check_replaces(path, f"{kind} file", kind_of(path) == kind)
     metadata = metadata | {"format": kind, "format_version": FORMAT_VERSION, "sha256": BLANK}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = _in_order(safetensors.torch.save(tensors, metadata))
@@ -130,11 +164,7 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
     and the reason where it is damaged, of another kind, or of another format version.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a {kind} file")
-    content = path.read_bytes()
+    content = read_ordinary(path, f"{kind} file")
     metadata = _metadata(path, content, kind)
     if metadata.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {metadata.get('format_version')!r}, and this "
@@ -148,11 +178,26 @@ def load_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor],
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
+def read_ordinary(path: Path, what: str) -> bytes:
+    """The bytes of a file. Raises an OSError that names it where it is none, and no `what`."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, not a {what}")
+    if not path.is_file():                      # to read a pipe may take for ever
+        raise OSError(f"{path} is not an ordinary file, and so no {what}")
+    return path.read_bytes()
+
+
 def kind_of(path: str | os.PathLike) -> str | None:
     """What kind of file of ours this says that it is, damaged or not; None for one of others."""
+    if not os.path.isfile(path):
+        return None
     try:
-        return _header(Path(path).read_bytes())[0]["__metadata__"]["format"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        with open(path, "rb") as file:
+            header = file.read(8 + int.from_bytes(file.peek(8)[:8], "little"))
+        return _header(header)[0]["__metadata__"]["format"]
+    except (OSError, OverflowError, MemoryError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -7,14 +7,16 @@ import codecs
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt import arguments, batches, corpus, files, page, presets, sampling, token_file
 from minigpt.about import About
@@ -43,6 +45,7 @@ from minigpt.training_state import TrainingState
 KIND = "minigpt model"
 SIZES = ("vocab_size", "method",
          *(field.name for field in fields(GPTConfig) if field.name != "vocab_size"))
+WRAPPED = re.compile(r"(?:_orig_mod|module)\.")         # what wrappers add to the names of weights
 LARGEST_SAMPLE = 100_000_000        # characters that a tokenizer learns from, of a larger text
 
 
@@ -101,13 +104,18 @@ def _read_files(sources: Sequence[str | os.PathLike], tokens: Path | None,
     def training():
         return (chunk for source, cut in cuts for chunk in corpus.read_chunks(source, stop=cut))
 
-    held_out = (chunk for source, cut in cuts for chunk in corpus.read_chunks(source, cut))
+    def both_parts():
+        held_out = (chunk for source, cut in cuts for chunk in corpus.read_chunks(source, cut))
+        return show(training(), "tokenizing"), held_out
+
     tokenizer = _tokenizer_for(islice(training(), 0, None, every), *vocabulary, show)
-    shown_training = show(training(), "tokenizing")
-    if tokens:
-        token_file.write(tokens, made_of, tokenizer, shown_training, held_out)
+    if tokens and token_file.written(tokens, made_of, tokenizer, *both_parts()):
         return token_file.read(tokens, made_of)
-    return tokenizer, [tokenize(tokenizer, shown_training), tokenize(tokenizer, held_out)]
+    return tokenizer, [tokenize(tokenizer, part) for part in both_parts()]
+
+
+def _same_text(one: TokenizedText, other: TokenizedText | None) -> bool:
+    return other is not None and np.array_equal(one.ids, other.ids)
 
 
 def _title(name, value) -> str | None:
@@ -126,9 +134,7 @@ class GPT:
     @takes(tokenizer=instance(Tokenizer), model=instance(GPTModel))
     def __init__(self, tokenizer: Tokenizer, model: GPTModel):
         """Raises ValueError where the model has not as many tokens as the tokenizer."""
-        if model.config.vocab_size != tokenizer.vocab_size:
-            raise ValueError(f"the model's vocab_size must be the tokenizer's, "
-                             f"{tokenizer.vocab_size}, not {model.config.vocab_size}")
+        _check_pair(tokenizer, model.config)
         self.tokenizer, self.model = tokenizer, model
         self.training_text: TokenizedText | None = None
         self.validation_text: TokenizedText | None = None
@@ -164,12 +170,15 @@ class GPT:
                    tokens: str | os.PathLike | None = None, **size) -> "GPT":
         """The same for files (or names of texts that ship), none of which is read as a whole.
 
-        `tokens`: a file that the texts' tokens are kept in. Whoever comes with the same texts and
-        the same file, later or in another process, finds them there. Of texts of more than 100
+        `tokens`: a file that the texts' tokens are kept in, where the disk has room for it. Whoever
+        comes with the same texts and the same file, later or in another process, finds them there.
+        ValueError for one that is another's. Of texts of more than 100
         million characters the tokenizer sees so many, spread over all of them.
         """
         config, vocabulary = _sizes(preset, size)
         show = shown_bar if progress else without_bar
+        if tokens:
+            token_file.check_free(tokens)
         tokenizer, texts = _read_files(sources, tokens, vocabulary, show)
         gpt = cls._untrained(tokenizer, config, texts, seed, device)
         names = ", ".join(os.path.basename(source) for source in sources)
@@ -215,7 +224,7 @@ class GPT:
                       label_smoothing: float | None = None, accumulate: int | None = None,
                       seed: int = 0, evaluations: int = 4) -> Iterator[Report]:
         """Train step by step: a generator of reports, one a step. `train` explains it."""
-        _check_own(self.model)
+        _check_own(_unwrapped(self.model))
         recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing, accumulate)
         if steps is None and seconds is None:
             budget = presets.preset(preset).budget
@@ -223,7 +232,8 @@ class GPT:
         texts, run, about = (self.training_text, self.validation_text), self.run, self.about
         if text is not None:
             texts = [tokenize(self.tokenizer, part) for part in corpus.split.__wrapped__(text)]
-            run, about = None, About(n_bytes=texts[0].n_bytes)
+            if not _same_text(texts[0], self.training_text):        # else it is read on
+                run, about = None, about.with_text_of(texts[0].n_bytes)
         if texts[0] is None:
             raise ValueError("text must be given: this GPT was loaded, and a file holds no "
                              "training text")
@@ -245,7 +255,8 @@ class GPT:
         (Ctrl-C, or the notebook's stop button) ends training between two steps, keeps the model so
         far, and sets `interrupted`.
 
-        Train again to go on: the text is read on from where the last training stopped. The learning
+        Train again to go on: the text, also where it is given again, is read on from where the last
+        training stopped. The learning
         rate has a schedule of its own in each training: it warms up and decays anew, so one long
         training ends lower than many short ones. The last digits of a loss depend on the number of
         threads (`torch.set_num_threads`), since sums are then added up in another order. Raises
@@ -329,7 +340,7 @@ class GPT:
             return self.model.attention_weights(self._last_ids(prompt))[:, 0].cpu()
 
     def _ids(self, prompt: str) -> list[int]:
-        return self.tokenizer.encode(prompt or START)
+        return self.tokenizer.encode(corpus.normalise.__wrapped__(prompt) or START)
 
     def _last_ids(self, prompt: str) -> Tensor:
         """Those of the prompt's ids that fit into the context, (1, T)."""
@@ -352,11 +363,8 @@ class GPT:
         back; OSError naming the file. The file that was there is then unchanged.
         """
         config, weights = self._plain()
-        _model_for(config, weights)                     # so that `load` will find one
-        _check_finite(weights)
         if half:
-            weights = {name: tensor.half() for name, tensor in weights.items()}
-            _check_finite(weights, " in 16 bits, which hold at most 65504")
+            weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
         metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json(),
                     "about": self.about.to_json()}
         files.save_tensors(path, KIND, weights, metadata)
@@ -371,18 +379,30 @@ class GPT:
         heart. Raises ValueError for a path that does not end in .html and for a model too large for
         a page, or not finite; OSError naming the file. What was there is then unchanged.
         """
+        page.check(path, _unwrapped(self.model).config)
         config, weights = self._plain()
-        _model_for(config, weights)
         page.save(path, self.tokenizer, config, weights, self.about, title, history)
 
     def _plain(self) -> tuple[GPTConfig, dict[str, Tensor]]:
-        """Configuration and weights of what may be compiled, or have a head tied by hand."""
-        _check_own(self.model)
-        model = getattr(self.model, "_orig_mod", self.model)        # torch.compile wraps it
-        config, weights = model.config, model.state_dict()
-        if model.head is not None and model.head.weight is model.token_embedding.weight:
+        """Configuration and weights, of what `load` will take back.
+
+        The model may be wrapped, whole or in parts, as torch.compile does it, and have a head tied
+        by hand.
+        """
+        model = _unwrapped(self.model)
+        _check_own(model)
+        config, weights = model.config, {}
+        for name, tensor in model.state_dict().items():
+            if not isinstance(tensor, Tensor) or tensor.is_quantized or tensor.is_meta:
+                raise ValueError(f"{name} must be a tensor of plain numbers for a model to be kept")
+            weights[WRAPPED.sub("", name)] = tensor
+        embedding, head = weights.get("token_embedding.weight"), weights.get("head.weight")
+        if head is not None and _one_memory(head, embedding):
             config = replace(config, tied=True)
             del weights["head.weight"]
+        _check_pair(self.tokenizer, config)
+        _model_for(config, weights)
+        _check_finite(weights)
         return config, weights
 
     @classmethod
@@ -399,6 +419,7 @@ class GPT:
             tokenizer = Tokenizer.from_json(metadata["tokenizer"])
             about = About.from_json(metadata.get("about", "{}"))    # older files say nothing
             gpt = cls(tokenizer, _model_for(config, weights))
+            _check_finite(weights, ", and could say nothing")
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} does not describe a model: {error}") from error
         gpt.model.load_state_dict(weights)
@@ -416,6 +437,35 @@ def _check_own(model: GPTModel) -> None:
     if type(model.config) is not GPTConfig:
         raise ValueError("model must be one of GPTConfig's to be trained or kept, not of "
                          f"{type(model.config).__name__}'s, which can be talked with alone")
+
+
+def _check_pair(tokenizer: Tokenizer, config: GPTConfig) -> None:
+    if config.vocab_size != tokenizer.vocab_size:
+        raise ValueError(f"the model's vocab_size must be the tokenizer's, {tokenizer.vocab_size}, "
+                         f"not {config.vocab_size}")
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model in what torch.compile and DataParallel make of one, however often."""
+    for name in ("_orig_mod", "module"):
+        if isinstance(inner := getattr(model, name, None), nn.Module):
+            return _unwrapped(inner)
+    return model
+
+
+def _one_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether they are the same numbers in the same place."""
+    return one.shape == other.shape and one.data_ptr() == other.data_ptr()
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """A weight in 16 bits. Raises ValueError where they cannot hold it."""
+    half = tensor.half()
+    _check_finite({name: half}, " in 16 bits, which hold at most 65504; nothing is saved")
+    if tensor.any() and not half.any():
+        raise ValueError(f"{name} is nothing but 0 in 16 bits, which hold no less than 6e-8; "
+                         "nothing is saved")
+    return half
 
 
 def _characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
@@ -443,8 +493,8 @@ def _model_for(config: GPTConfig, weights: dict[str, Tensor]) -> GPTModel:
     return model
 
 
-def _check_finite(weights: dict[str, Tensor], advice: str = "") -> None:
+def _check_finite(weights: dict[str, Tensor], then: str = "; nothing is saved") -> None:
     """Raise ValueError for a model that could say nothing."""
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} has infinite or NaN numbers{advice}; nothing is saved")
+            raise ValueError(f"{name} has infinite or NaN numbers{then}")

@@ -6,7 +6,7 @@ To stop loses nothing. All of it reads the reports of a training loop.
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -65,17 +65,47 @@ class StopRequest:
         return bool(self.ranks.largest(self.requested))
 
 
+def signals() -> list[signal.Signals]:
+    """What asks a program to end, on this system: Ctrl-C, `kill`, a terminal that is closed.
+
+    Without those that whoever started it has switched off, as `nohup` does.
+    """
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")         # the last is Windows' Ctrl-Break
+    there = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in there if signal.getsignal(number) != signal.SIG_IGN]
+
+
+@contextmanager
+def handled(handler: Callable) -> Iterator[None]:
+    """In here `handler` is called where one of them comes.
+
+    In a thread other than the main one none arrives, and nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals()}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def tell(words: str) -> None:
+    """Say it, if somebody listens; from within a signal too."""
+    # The reader may be gone, or the signal came while something else was being printed.
+    with suppress(OSError, RuntimeError, ValueError):
+        print(words, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def stop_request(ranks: Alone = ALONE) -> Iterator[StopRequest]:
-    """Turns Ctrl-C and SIGTERM into a wish, to be granted between two steps.
+    """Turns a signal into a wish, to be granted between two steps. A second one stops at once.
 
-    A notebook's stop button sends a Ctrl-C too. A second one stops at once. In a thread other than
-    the main one no signal arrives, and nothing is changed.
+    A notebook's stop button sends a Ctrl-C too.
     """
     stop = StopRequest(ranks)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
     def ask(number, frame):
         if stop.requested:
@@ -84,19 +114,19 @@ def stop_request(ranks: Alone = ALONE) -> Iterator[StopRequest]:
         stop.requested = True
         if number == signal.SIGTERM:
             ranks.end_within(GRACE)
-        if not ranks.is_first:              # they are all asked, and one of them says so
-            return
-        with suppress(RuntimeError):        # the signal came while something else was being printed
-            print("\nStopping after this step. Once more stops at once.", file=sys.stderr,
-                  flush=True)
+        if ranks.is_first:                  # they are all asked, and one of them says so
+            tell("\nStopping after this step. Once more stops at once.")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        ranks.end_within(0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(ask):
+        try:
+            yield stop
+        finally:
+            ranks.end_within(0)
+
+
+def unhurried():
+    """In here no signal ends anything: what is being saved is saved whole."""
+    return handled(lambda number, frame: tell("\nSaving. It ends when that is done."))
 
 
 def until_stopped(loop: Generator[Report], stop: StopRequest, progress: bool = True

@@ -6,16 +6,17 @@ as the model reads it, and goes with it. Only files of these kinds are ever repl
 only one training at a time may be for one model.
 """
 
-import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
-from minigpt import files, token_file
+from minigpt import files
 from minigpt.training_state import TrainingState
 
 KIND = "minigpt training run"
@@ -25,8 +26,10 @@ class RunFile:
     """The run that makes the model `out`, with all settings that it depends on."""
 
     def __init__(self, out: Path, settings: dict):
+        out = Path(os.path.realpath(out))       # by whatever link: one model, one run
         self.path = out.with_name(out.name + ".run")
         self.tokens = out.with_name(out.name + ".ids")
+        self.lock = out.with_name(f".{out.name}.run.lock")
         self.settings = settings
 
     @contextmanager
@@ -35,9 +38,8 @@ class RunFile:
 
         The tokens stay where there is a run to go on with.
         """
-        lock = self.path.with_name(f".{self.path.name}.lock")
         try:
-            with FileLock(lock, timeout=0):
+            with FileLock(self.lock, timeout=0):
                 try:
                     yield
                 finally:
@@ -45,7 +47,7 @@ class RunFile:
                         if not self.path.exists():
                             self.tokens.unlink(missing_ok=True)
                     with suppress(OSError):
-                        lock.unlink()
+                        self.lock.unlink()
         except Timeout:
             raise ValueError(f"another training is writing {self.path.stem}: wait for it, or "
                              "choose another name with --out") from None
@@ -62,14 +64,15 @@ class RunFile:
             raise ValueError(f"there is an unfinished run at step {step} in {self.path}: --resume "
                              "goes on with it, --restart throws it away and begins anew")
 
-    def check_tokens(self) -> None:
-        """Raise ValueError where a file of others stands in the way of the text's tokens."""
-        if self.tokens.exists() and not token_file.header_of(self.tokens):
-            raise ValueError(f"{self.tokens} is where the text's tokens would be written down, and "
-                             "is not such a file: move it, or choose another name with --out")
+    def check_resumable(self) -> None:
+        """Raise an error unless a run with these settings is there. The text is not looked at."""
+        self._read()
 
     def load(self, state: TrainingState) -> None:
         """Set `state` to what was written. Raises an error for another run than this one."""
+        state.load(self._read())
+
+    def _read(self) -> dict[str, Tensor]:
         if not self.path.exists():
             raise FileNotFoundError(f"--resume: there is no run to go on with at {self.path}; "
                                     "leave --resume out to begin one")
@@ -78,7 +81,7 @@ class RunFile:
         if changed := [name for name, value in self.settings.items() if value != before.get(name)]:
             raise ValueError("--resume: the run was begun with other settings: " + ", ".join(
                 f"{name} was {before.get(name)} and is {self.settings[name]}" for name in changed))
-        state.load(tensors)
+        return tensors
 
     def save(self, state: TrainingState) -> None:
         """Write the run down. Where that fails, say so and train on: the model matters more."""
@@ -94,7 +97,7 @@ class RunFile:
         try:
             write()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.path.exists():
+            if error.errno not in files.FULL or not self.path.exists():
                 raise
             content = self.path.read_bytes()
             self.path.unlink()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import mmap
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from minigpt.tokenizer import Tokenizer
 from minigpt.version import __version__
 
 FORMAT = "minigpt tokens"
+BEGINNING = f'{{"format": "{FORMAT}"'.encode()      # of a file, cut off or not
 HEADER = 4096       # bytes
 
 
@@ -35,7 +37,8 @@ class MappedIds(np.memmap):
     def __getitem__(self, index):
         """The ids at a slice, or at an array of places."""
         found = np.array(super().__getitem__(index))
-        if hasattr(mmap, "MADV_DONTNEED"):              # Windows takes pages back by itself
+        # Windows takes pages back by itself; a copy has no file.
+        if hasattr(mmap, "MADV_DONTNEED") and self._mmap is not None:
             self._mmap.madvise(mmap.MADV_DONTNEED)
         return found
 
@@ -46,19 +49,36 @@ def key(sources: Sequence[str | os.PathLike], vocab_size: int, method: str) -> s
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def write(path: Path, made_of: str, tokenizer: Tokenizer, training: Iterable[str],
-          held_out: Iterable[str]) -> None:
+def check_free(path: Path) -> None:
+    """Raise ValueError where a file of others stands in the way of a text's tokens."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            is_one = file.read(len(BEGINNING)) == BEGINNING
+        files.check_replaces(path, "file of a text's tokens", is_one)
+
+
+def written(path: Path, made_of: str, tokenizer: Tokenizer, training: Iterable[str],
+            held_out: Iterable[str]) -> bool:
     """Write the ids of both parts of a text, which come in chunks. The file appears whole.
 
-    `made_of`: its `key`. Raises OSError naming the file.
+    `made_of`: its `key`. False, and a word, where the disk has no room: one can do without it.
+    Raises OSError naming the file.
     """
-    with files.writing(path) as file:
-        file.write(bytes(HEADER))
-        parts = [_write_part(file, tokenizer, chunks) for chunks in (training, held_out)]
-        file.write(tokenizer.to_json().encode())
-        file.seek(0)
-        header = {"format": FORMAT, "made_of": made_of, "parts": parts}
-        file.write(json.dumps(header).encode().ljust(HEADER))
+    try:
+        with files.writing(path) as file:
+            file.write(bytes(HEADER))
+            parts = [_write_part(file, tokenizer, chunks) for chunks in (training, held_out)]
+            file.write(tokenizer.to_json().encode())
+            file.seek(0)
+            header = {"format": FORMAT, "made_of": made_of, "parts": parts}
+            file.write(json.dumps(header).encode().ljust(HEADER))
+    except OSError as error:
+        if error.errno not in files.FULL:
+            raise
+        print(f"minigpt: {error.strerror}; the text is read once more, into the folder for "
+              "temporary files", file=sys.stderr)
+        return False
+    return True
 
 
 def _write_part(file, tokenizer: Tokenizer, chunks: Iterable[str]) -> dict:
@@ -83,6 +103,14 @@ def read(path: Path, made_of: str) -> tuple[Tokenizer, list[TokenizedText | None
     with open(path, "rb") as file:
         file.seek(start)
         return Tokenizer.from_json(file.read().decode()), texts
+
+
+def digest(ids: np.ndarray) -> str:
+    """The SHA-256 of ids (N,), a million at a time: those in a file need not all be in memory."""
+    found = hashlib.sha256()
+    for start in range(0, len(ids), 1 << 20):
+        found.update(ids[start:start + (1 << 20)].tobytes())
+    return found.hexdigest()
 
 
 def header_of(path: Path) -> dict:

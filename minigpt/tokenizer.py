@@ -20,12 +20,13 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, pairwise
+from pathlib import Path
 
 import numpy as np
 
 from minigpt import arguments
 from minigpt.arguments import choice, instance, integer, shown, takes
-from minigpt.files import write_atomically
+from minigpt.files import check_replaces, read_ordinary, write_atomically
 from minigpt.vocabulary import (
     BYTES,
     LARGEST,
@@ -40,6 +41,7 @@ WORD_RULES = {"bpe": ("letters and marks", "letters"), "substring": ("spaces", "
               "bytes": ("anything",)}
 METHODS = tuple(WORD_RULES)
 FORMAT, VERSION = "minigpt tokenizer", 2
+BEGINNING = f'{{"format": "{FORMAT}"'.encode()      # of a file
 ENTRIES = {1: ("method", "vocab", "merges"), 2: ("method", "vocab", "merges", "word_rule")}
 REMEMBERED = 1 << 20        # characters of all words whose ids are remembered; then it begins anew
 
@@ -318,9 +320,12 @@ class Tokenizer:
     def save(self, path: str | os.PathLike) -> None:
         """Write a file for `load`. At every moment the old file or the new one is there, whole.
 
-        Raises OSError that names the file where it can't be written.
+        Raises ValueError where a file is there that is no tokenizer, OSError that names the file
+        where it can't be written.
         """
-        write_atomically(path, self.to_json().encode())
+        content = self.to_json().encode()
+        check_replaces(path, "file of a tokenizer", _is_a_tokenizers(path))
+        write_atomically(path, content)
 
     @classmethod
     @takes(path=arguments.path)
@@ -332,13 +337,23 @@ class Tokenizer:
         them. Raises OSError where the file can't be read, and ValueError that names it and says
         what is wrong with it.
         """
-        content = path.read_bytes()
+        content = read_ordinary(path, "file of a tokenizer")
         try:
             if path.suffix.lower() == ".vocab" and not content.startswith(b'{"'):
                 return cls("substring", _parse_reference(content))
             return cls.from_json(content.decode())
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is no file of a tokenizer: it is no text") from None
         except ValueError as error:
             raise ValueError(f"{path} is no file of a tokenizer: {error}") from None
+
+
+def _is_a_tokenizers(path: Path) -> bool:
+    """Whether a file is a tokenizer's, a damaged one's too, or a `.vocab`."""
+    if path.suffix.lower() == ".vocab" or not path.is_file():
+        return True
+    with open(path, "rb") as file:
+        return file.read(len(BEGINNING)) == BEGINNING
 
 
 def _word_rule(method: str, tokens: Iterable[bytes]) -> str:

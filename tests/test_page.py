@@ -133,7 +133,8 @@ def test_what_is_known_of_a_model_is_kept_in_its_file_and_stands_in_its_page(tmp
     loaded.save_page(path)
     assert About(**json.loads(part(path.read_text(encoding="utf-8"), "facts"))["about"]) == gpt.about
     loaded.train(steps=1, batch_size=2, text="another text " * 20, progress=False)
-    assert loaded.about.text is None and loaded.about.steps == 1
+    assert loaded.about.text is None and loaded.about.steps == 6
+    assert loaded.about.n_bytes == gpt.about.n_bytes + loaded.training_text.n_bytes
 
 
 def test_a_file_without_it_still_loads_and_one_with_nonsense_does_not(gpt, tmp_path):
@@ -176,7 +177,7 @@ def test_a_model_too_large_or_not_finite_makes_no_page(gpt, path):
     wide.model.norm.bias.data[0] = 1e5
     for model, sentence in (
             (GPT(gpt.tokenizer, huge), "too large for a page: it would have 2.. MB, and 200 MB are the most"),
-            (bad, "weights that are not finite, so it makes no page"),
+            (bad, "norm.bias has infinite or NaN numbers"),
             (wide, "weights that are not finite in 16 bits, which hold at most 65504")):
         with pytest.raises(ValueError, match=sentence):
             model.save_page(path)

@@ -131,7 +131,8 @@ def test_of_two_trainings_for_one_model_the_second_is_told(text, tmp_path, capsy
 @pytest.mark.parametrize("name", ["/proc/m.safetensors", "m" * 250])
 def test_what_cannot_be_written_is_found_out_before_the_first_step(text, tmp_path, capsys, monkeypatch, no_work, name):
     monkeypatch.chdir(tmp_path)
-    assert f"cannot write {name}" in refused(capsys, text, "--out", name)
+    said = refused(capsys, text, "--out", name)
+    assert "cannot write" in said and name in said
 
 
 def full(kind, once=False):

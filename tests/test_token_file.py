@@ -1,5 +1,7 @@
 """The tokens of a text in a file: those of the whole text, made once, and never another text's."""
 
+import copy
+import errno
 import re
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def test_what_is_mapped_is_what_memory_would_hold(method, vocab_size, text, tmp_
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells which pages a process has")
 def test_what_was_read_is_not_this_processs_memory(tmp_path):
-    token_file.write(tmp_path / "m.ids", "x", Tokenizer.train("a", 256, "bytes"), ["some text. " * 10_000] * 100, [])
+    token_file.written(tmp_path / "m.ids", "x", Tokenizer.train("a", 256, "bytes"), ["some text. " * 10_000] * 100, [])
     _, (training, _) = token_file.read(tmp_path / "m.ids", "x")
 
     def resident():
@@ -68,7 +70,7 @@ def test_what_was_read_is_not_this_processs_memory(tmp_path):
 @pytest.mark.parametrize("size", [1, 7, 50])
 def test_pieces_may_end_anywhere(size, tmp_path):
     tokenizer = Tokenizer.train(TEXT, 300)
-    token_file.write(tmp_path / "m.ids", "x", tokenizer, (TEXT[i:i + size] for i in range(0, len(TEXT), size)), [])
+    token_file.written(tmp_path / "m.ids", "x", tokenizer, (TEXT[i:i + size] for i in range(0, len(TEXT), size)), [])
     found, (training, held_out) = token_file.read(tmp_path / "m.ids", "x")
     assert training.ids.tolist() == tokenizer.encode("\n") + tokenizer.encode(TEXT) and held_out is None and found == tokenizer
 
@@ -82,15 +84,13 @@ def test_it_is_made_once(text, tmp_path, monkeypatch):
     assert again.training_text.ids.tolist() == first.training_text.ids.tolist()
 
 
-@pytest.mark.parametrize("other", ["text", "vocab_size", "method", "version", "no such file", "cut"])
+@pytest.mark.parametrize("other", ["text", "vocab_size", "method", "version", "cut"])
 def test_it_is_not_taken_for_anothers(other, text, tmp_path, monkeypatch):
     before = from_file(text, tmp_path)
     if other == "text":
         text.write_text(TEXT * 4 + TEXT.upper(), encoding="utf-8")
     if other == "version":
         monkeypatch.setattr(token_file, "__version__", "9.9.9")
-    if other == "no such file":
-        (tmp_path / "m.ids").write_bytes(b"something else")
     if other == "cut":
         (tmp_path / "m.ids").write_bytes((tmp_path / "m.ids").read_bytes()[:100])
     calls, train = [], Tokenizer.train
@@ -99,7 +99,33 @@ def test_it_is_not_taken_for_anothers(other, text, tmp_path, monkeypatch):
     assert calls == [1]
     part = corpus.split([corpus.read_text(text)])[0][0]
     assert after.training_text.ids.tolist() == after.tokenizer.encode("\n") + after.tokenizer.encode(part)
-    assert (after.tokenizer == before.tokenizer) == (other in ("version", "no such file", "cut"))
+    assert (after.tokenizer == before.tokenizer) == (other in ("version", "cut"))
+
+
+@pytest.mark.parametrize("name", ["text.txt", "m.ids"])
+def test_it_replaces_neither_the_text_nor_what_is_not_its_own(name, text, tmp_path):
+    (tmp_path / "m.ids").write_bytes(b"something else")
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(ValueError, match=f"{name} is there and is no file of a text's tokens, and stays"):
+        GPT.from_files([text], vocab_size=300, tokens=tmp_path / name, **SIZE)
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_where_the_disk_has_no_room_for_it_the_text_is_read_without(text, tmp_path, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    expected = from_file(text, tmp_path).training_text.ids.tolist()
+    (tmp_path / "m.ids").unlink()
+    monkeypatch.setattr(token_file, "_write_part", full)
+    assert from_file(text, tmp_path).training_text.ids.tolist() == expected
+    assert "No space left on device; the text is read once more" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_copy_of_what_was_read_can_be_trained(text, tmp_path):
+    copied = copy.deepcopy(from_file(text, tmp_path))
+    assert copied.train(1, progress=False).steps == [1]
 
 
 def test_what_is_broken_off_leaves_nothing(text, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from minigpt.about import About
-from minigpt.files import write_atomically
+from minigpt.files import check_replaces, write_atomically
 from minigpt.model import GPTConfig
 from minigpt.tokenizer import Tokenizer
 from minigpt.vocabulary import RULES
@@ -39,16 +39,29 @@ CURVE_POINTS = 400
 CHARACTER_CLASS = re.compile(r"\[(?:\\.|[^\]\\])+\]|\\[dDsSwW]|\\[pP]\{\w+\}")
 
 
-def save(path: Path, tokenizer: Tokenizer, config: GPTConfig, weights: dict[str, Tensor],
-         about: About, title: str | None, history) -> None:
-    """Write the page, whole or not at all. `GPT.save_page` says what each is and what is raised."""
+def check(path: Path, config: GPTConfig) -> None:
+    """Raise ValueError where no page can be written to `path`, or none of so large a model."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"path must end in .html, so that a browser opens it, not {path.name!r}")
-    size = sum(tensor.numel() for tensor in weights.values()) * 2 * 4 / 3
+    check_replaces(path, "page of a model", _is_a_page(path))
+    size = sum(config.parameter_counts().values()) * 2 * 4 / 3
     if size > LARGEST:
         raise ValueError(f"the model is too large for a page: it would have {size / 1e6:,.0f} MB, "
                          f"and {LARGEST / 1e6:,.0f} MB are the most")
+
+
+def save(path: Path, tokenizer: Tokenizer, config: GPTConfig, weights: dict[str, Tensor],
+         about: About, title: str | None, history) -> None:
+    """Write the page, whole or not at all. `GPT.save_page` says what each is and what is raised."""
     write_atomically(path, page(tokenizer, config, weights, about, title, history).encode())
+
+
+def _is_a_page(path: Path) -> bool:
+    """Whether a file says that it is such a page, cut off or not."""
+    if not path.is_file():
+        return True
+    with open(path, "rb") as file:
+        return b'<meta name="generator" content="minigpt">' in file.read(4096)
 
 
 def page(tokenizer: Tokenizer, config: GPTConfig, weights: dict[str, Tensor], about: About,
@@ -102,8 +115,8 @@ def _pack(weights: dict[str, Tensor]) -> tuple[str, str]:
     if len(numbers) > EXACT or torch.equal(half.float(), numbers):
         numbers = half
     if not numbers.isfinite().all():
-        where = "" if numbers.dtype == torch.float32 else " in 16 bits, which hold at most 65504"
-        raise ValueError(f"the model has weights that are not finite{where}, so it makes no page")
+        raise ValueError("the model has weights that are not finite in 16 bits, which hold at most "
+                         "65504, so it makes no page")
     number_format = str(numbers.dtype).removeprefix("torch.")
     little_endian = numbers.numpy().astype(np.dtype(number_format).newbyteorder("<"))
     return number_format, base64.encodebytes(little_endian.tobytes()).decode()
