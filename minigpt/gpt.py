@@ -224,7 +224,7 @@ class GPT:
                       label_smoothing: float | None = None, accumulate: int | None = None,
                       seed: int = 0, evaluations: int = 4) -> Iterator[Report]:
         """Train step by step: a generator of reports, one a step. `train` explains it."""
-        _check_own(_unwrapped(self.model))
+        _own(self.model)
         recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing, accumulate)
         if steps is None and seconds is None:
             budget = presets.preset(preset).budget
@@ -379,7 +379,7 @@ class GPT:
         heart. Raises ValueError for a path that does not end in .html and for a model too large for
         a page, or not finite; OSError naming the file. What was there is then unchanged.
         """
-        page.check(path, _unwrapped(self.model).config)
+        page.check(path, _own(self.model).config)
         config, weights = self._plain()
         page.save(path, self.tokenizer, config, weights, self.about, title, history)
 
@@ -389,8 +389,7 @@ class GPT:
         The model may be wrapped, whole or in parts, as torch.compile does it, and have a head tied
         by hand.
         """
-        model = _unwrapped(self.model)
-        _check_own(model)
+        model = _own(self.model)
         config, weights = model.config, {}
         for name, tensor in model.state_dict().items():
             if not isinstance(tensor, Tensor) or tensor.is_quantized or tensor.is_meta:
@@ -432,11 +431,13 @@ class GPT:
                 f"{self.model.n_parameters:,} parameters)")
 
 
-def _check_own(model: GPTModel) -> None:
-    """Raise ValueError for a model of other parts than `model.py`'s, such as a Llama's."""
-    if type(model.config) is not GPTConfig:
-        raise ValueError("model must be one of GPTConfig's to be trained or kept, not of "
-                         f"{type(model.config).__name__}'s, which can be talked with alone")
+def _own(model: nn.Module) -> GPTModel:
+    """The model within what wraps it. Raises ValueError for one of other parts, as a Llama's."""
+    model = _unwrapped(model)
+    if type(getattr(model, "config", None)) is not GPTConfig:
+        raise ValueError("model must be a GPTModel with a GPTConfig to be trained or kept, not a "
+                         f"{type(model).__name__}")
+    return model
 
 
 def _check_pair(tokenizer: Tokenizer, config: GPTConfig) -> None:

@@ -172,3 +172,10 @@ for i in range(100):
             assert tensors["a"].eq(float(strings["i"])).all()
             reads += 1
     assert process.returncode == 0 and reads > 10
+
+
+@pytest.mark.parametrize("name", ["m" * 255, "é" * 127, "m" * 240 + "🙂"])
+def test_a_name_may_be_as_long_as_the_file_system_takes_it(name, tmp_path):
+    files.write_atomically(tmp_path / name, b"one")
+    files.write_atomically(tmp_path / name, b"two")
+    assert (tmp_path / name).read_bytes() == b"two" and len(list(tmp_path.iterdir())) == 1

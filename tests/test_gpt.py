@@ -1,5 +1,6 @@
 """GPT, the object that a class meets: made from a text, trained, asked, saved and loaded."""
 
+import json
 import math
 import os
 import signal
@@ -132,7 +133,7 @@ def test_a_model_of_other_parts_is_neither_trained_nor_saved(tmp_path):
     llama = GPT(tokenizer, LlamaModel(LlamaConfig(vocab_size=256, context_length=8, d_model=16, n_heads=4, n_groups=2, d_ff=8)))
     for refused in (lambda: llama.train(1, text=TEXT), lambda: llama.save(tmp_path / "m"),
                     lambda: llama.save_page(tmp_path / "m.html")):
-        with pytest.raises(ValueError, match="model must be one of GPTConfig's to be trained or kept, not of LlamaConfig's"):
+        with pytest.raises(ValueError, match="model must be a GPTModel with a GPTConfig to be trained or kept, not a LlamaModel"):
             refused()
     assert list(tmp_path.iterdir()) == [] and isinstance(llama.generate("It", 5, seed=1), str)
 
@@ -276,6 +277,18 @@ def test_an_interrupt_of_a_run_that_has_gone_wrong_says_so(monkeypatch):
         quietly(gpt, steps=30)
     monkeypatch.undo()
     assert math.isfinite(gpt.evaluate(TEXT))
+
+
+def test_the_same_text_given_again_is_gone_on_with_also_after_loading(gpt, tmp_path):
+    gpt.save(tmp_path / "a")
+    loaded = GPT.load(tmp_path / "a")
+    for n in (1, 2, 3):
+        quietly(loaded, text=TEXT, steps=2)
+        assert loaded.run.batches_before == 2 * (n - 1) and loaded.about.steps == gpt.about.steps + 2 * n
+    assert loaded.about.n_bytes == gpt.about.n_bytes
+    quietly(loaded, text=OTHER, steps=1)
+    assert loaded.run.batches_before == 0 and loaded.about.text is None
+    assert loaded.about.steps == gpt.about.steps + 7 and loaded.about.n_bytes == gpt.about.n_bytes + loaded.training_text.n_bytes
 
 
 # Asked ----------------------------------------------------------------------------------------------------------------
@@ -497,6 +510,87 @@ def test_what_could_say_nothing_is_not_saved(tmp_path, value, half):
     with pytest.raises(ValueError, match="norm.weight has infinite or NaN numbers.*nothing is saved"):
         gpt.save(path, half=half)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda gpt: setattr(gpt, "model", torch.compile(gpt.model)),
+    lambda gpt: setattr(gpt, "model", torch.nn.DataParallel(gpt.model)),
+    lambda gpt: gpt.model.blocks[0].compile() or setattr(gpt.model.blocks, "0", torch.compile(gpt.model.blocks[0])),
+    lambda gpt: setattr(gpt.model, "head", torch.compile(gpt.model.head)),
+    lambda gpt: setattr(gpt.model.head.weight, "data", gpt.model.token_embedding.weight.data)],
+    ids=["compiled", "DataParallel", "a block compiled", "the head compiled", "one memory"])
+def test_what_is_wrapped_or_shared_is_saved_as_what_it_is(wrap, tmp_path):
+    gpt = a_gpt(tied=False)
+    wrap(gpt)
+    gpt.save(tmp_path / "a.safetensors")
+    gpt.save_page(tmp_path / "a.html")
+    ours, theirs = gpt.model.state_dict(), GPT.load(tmp_path / "a.safetensors").model.state_dict()
+    ours = {name.replace("_orig_mod.", "").replace("module.", ""): tensor for name, tensor in ours.items()}
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+@pytest.mark.parametrize("spoil, sentence", [
+    (lambda gpt: setattr(gpt, "tokenizer", Tokenizer.train(TEXT, 290)), "vocab_size must be the tokenizer's, 290, not 280"),
+    (lambda gpt: setattr(gpt, "model", torch.compile(torch.compile(gpt.model))), "model must be a GPTModel with a GPTConfig"),
+    (lambda gpt: gpt.model.to("meta"), "token_embedding.weight must be a tensor of plain numbers for a model to be kept"),
+    (lambda gpt: setattr(gpt.model, "head", torch.nn.Sequential(gpt.model.head)), "head.0.weight should be absent"),
+    (lambda gpt: setattr(gpt.model, "head", None), r"head.weight should be \(280, 16\) and is absent")])
+def test_what_load_would_not_give_back_is_not_saved(spoil, sentence, tmp_path):
+    gpt = a_gpt(tied=False)
+    gpt.save(tmp_path / "a.safetensors")
+    before = (tmp_path / "a.safetensors").read_bytes()
+    spoil(gpt)
+    for save in (lambda: gpt.save(tmp_path / "a.safetensors"), lambda: gpt.save_page(tmp_path / "a.html")):
+        with pytest.raises(ValueError, match=sentence):
+            save()
+    assert (tmp_path / "a.safetensors").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_sixteen_bits_would_lose_is_not_saved_in_them(tmp_path):
+    gpt = a_gpt(tied=False)
+    gpt.model.head.weight.data *= 1e-9
+    with pytest.raises(ValueError, match="head.weight is nothing but 0 in 16 bits"):
+        gpt.save(tmp_path / "a.safetensors", half=True)
+    gpt.save(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("save", [lambda gpt, path: gpt.save(path), lambda gpt, path: gpt.tokenizer.save(path),
+                                  lambda gpt, path: gpt.save_page(path)], ids=["model", "tokenizer", "page"])
+def test_nothing_is_replaced_but_what_is_of_its_kind(save, tmp_path):
+    gpt, path = a_gpt(), tmp_path / "mine.html"
+    for other in (lambda path: path.write_bytes(b"the only copy"), gpt.save, gpt.tokenizer.save, gpt.save_page):
+        other(path)
+        before = path.read_bytes()
+        try:
+            save(gpt, path)
+        except ValueError as error:
+            assert "mine.html is there and is no" in str(error) and path.read_bytes() == before
+        else:
+            assert path.read_bytes() == before          # its own kind, and the same
+        path.unlink()
+    path.touch()                                        # empty: as somebody makes it who keeps the name
+    save(gpt, path)
+    save(gpt, path)
+
+
+def test_a_file_with_weights_that_are_no_numbers_does_not_load(tmp_path):
+    gpt = a_gpt()
+    config, weights = gpt._plain()
+    weights = {name: tensor * math.nan for name, tensor in weights.items()}
+    metadata = {"config": json.dumps(config.__dict__), "tokenizer": gpt.tokenizer.to_json()}
+    files.save_tensors(tmp_path / "a", KIND, weights, metadata)
+    with pytest.raises(ValueError, match="has infinite or NaN numbers, and could say nothing"):
+        GPT.load(tmp_path / "a")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+@pytest.mark.parametrize("load", [GPT.load, Tokenizer.load])
+def test_a_pipe_is_no_file_to_load(load, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe is not an ordinary file"):      # it does not wait for a writer
+        load(tmp_path / "pipe")
+    with pytest.raises(IsADirectoryError, match="is a folder, not a"):
+        load(tmp_path)
 
 
 def test_a_model_with_a_part_too_many_is_not_saved(tmp_path):
