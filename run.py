@@ -607,7 +607,7 @@ def notebooks():
     return sorted(os.path.relpath(path, ROOT) for path in found)
 
 
-PARALLEL = ["-n", "2", "--dist", "loadfile"]
+PARALLEL = ["-n", str(min(4, max(2, os.cpu_count() or 1))), "--dist", "loadfile"]
 PARTS = {       # in the order in which they run
     "unit": ("unit and property tests",
              lambda: ["tests", "--ignore=tests/browser", "-m", "not slow"] + PARALLEL),

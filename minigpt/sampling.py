@@ -50,9 +50,8 @@ def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None
     largest = _largest(logits)                                      # (B, 1)
     if temperature == 0:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    # The largest is moved to 0 first: with a tiny temperature the others then become -inf, never
-    # NaN.
     temperature = max(temperature, torch.finfo(logits.dtype).tiny)  # a tinier one would be 0
+    # With a tiny one, all but the largest, which is 0 here, become -inf, and never NaN.
     probs = ((logits - largest) / temperature).softmax(-1)          # (B, V)
     if top_k is None and top_p is None:
         return probs

@@ -33,20 +33,6 @@ class Notebook:
                     return place, node.args[0].id
         return None
 
-    def users(self, place: int, name: str) -> list[int]:
-        """The cells that follow and read `name`, or what was made with it, until that is set anew."""
-        found, made = [], {name}
-        for later in range(place + 1, len(self.cells)):
-            read, written = self.names[later]
-            if self.cells[later][0].startswith(OF_THE_REAL_MODEL):
-                continue
-            if made & read:
-                found.append(later)
-                made |= written - bound(self.cells[later][1])
-            else:
-                made -= written
-        return found
-
     def needed(self, place: int) -> set[int]:
         """The cells before `place` that set what it reads, and what those read.
 
@@ -71,16 +57,24 @@ class Notebook:
         return scope
 
     def run_with(self, place: int, name: str, answer) -> None:
-        """The cells that follow the exercise at `place`, with `answer` for what it asks for."""
-        for later in self.users(place, name):
-            scope = dict(self.before(later)) | {name: answer}
+        """The cells that follow the exercise at `place` and read `name`, or what was made with it: with `answer` for it.
+
+        Each runs once, after those before it, and until what it reads is set anew.
+        """
+        made = {name: answer}
+        for later in range(place + 1, len(self.cells)):
+            (cell, tree), (read, written) = self.cells[later], self.names[later]
+            if cell.startswith(OF_THE_REAL_MODEL):
+                continue
+            if not made.keys() & read:
+                made = {key: value for key, value in made.items() if key not in written}
+                continue
+            scope = dict(self.before(later)) | made
             for key, value in scope.items():
                 if isinstance(value, (list, dict, set)) and not key.startswith("__"):
                     scope[key] = copy.copy(value)
-            for i in sorted(self.needed(later)):
-                if place < i and name in self.names[i][0]:              # made with the student's answer too
-                    run(self.cells[i], scope)
             run(self.cells[later], scope)
+            made |= {key: scope[key] for key in written - bound(tree)}
 
 
 def run(cell: tuple, scope: dict) -> None:

@@ -66,11 +66,11 @@ def refusal(check, answer) -> str:
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT_ANSWERS)
 def test_a_right_answer_passes_whatever_the_numbers(check, answer, seeded, unhurried, capsys):
-    for seed in range(8):
+    for seed in range(5):
         seeded(seed)
         check(answer)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8 and len(set(lines)) == 1 and lines[0].startswith("✓ ") and len(lines[0]) < 120
+    assert len(lines) == 5 and len(set(lines)) == 1 and lines[0].startswith("✓ ") and len(lines[0]) < 120
 
 
 @pytest.mark.parametrize(("check", "seed"), [

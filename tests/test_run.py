@@ -26,6 +26,7 @@ from pathlib import Path
 import pytest
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="sends signals as a POSIX terminal does")
+WORKERS = str(min(4, max(2, os.cpu_count() or 1)))
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is one PyTorch elsewhere")
 
 PYPROJECT = """
@@ -757,7 +758,7 @@ def test_one_part_takes_pytests_options(copy):
     copy.started()
     assert copy.run("test", "browser", "--", "-k", "slider")[0] == 0
     (browser,) = copy.started()
-    assert browser["arguments"] == ["tests/browser", "-m", "not slow", "-n", "2", "--dist", "loadfile", "-k", "slider"]
+    assert browser["arguments"] == ["tests/browser", "-m", "not slow", "-n", WORKERS, "--dist", "loadfile", "-k", "slider"]
 
 
 @pytest.mark.parametrize("arguments, outcome", [(["-k", "tokenizer"], 0), ([], 1)])

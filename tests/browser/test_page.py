@@ -142,9 +142,11 @@ CHECKSUMS = """blocks => blocks.map(([start, end]) => {
 
 @pytest.mark.parametrize("word_rule", ["letters", "letters and marks"])
 def test_every_character_is_to_the_page_what_it_is_to_python(opened, word_rule):
+    """Of the planes in which there are none yet, or everybody's own, the first 2,048."""
     tokenizer = joints(word_rule)
     page = opened(GPT(tokenizer, GPTModel(GPTConfig(vocab_size=tokenizer.vocab_size, d_model=4, n_heads=1, d_ff=0))))
-    blocks = [(start, start + 2048) for start in range(0, sys.maxunicode + 1, 2048) if not 0xd800 <= start < 0xe000]
+    blocks = [(start, start + 2048) for start in range(0, sys.maxunicode + 1, 2048) if not 0xd800 <= start < 0xe000
+              and (start % 0x10000 == 0 or start < 0x40000 or 0xe0000 <= start < 0xe1000)]
     found = page.call(CHECKSUMS, blocks)                # the page makes the texts itself: to send them takes minutes
     for (start, end), checksum in zip(blocks, found, strict=True):
         text = "".join(f"{c}a{c}1{c}-{c}\n" for c in map(chr, range(start, end)))

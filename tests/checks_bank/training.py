@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from checks_bank.register import right, wrong
+from minigpt.batches import TokenizedText, random_batch
 from minigpt.classroom.checks import check_batch, check_cross_entropy, check_evaluate, check_learning_rate
-from minigpt.training import TokenizedText, evaluate, learning_rate, random_batch
+from minigpt.training import evaluate, learning_rate
 
 # ---------------------------------------------------------------------------------------------------------------- batch
 
