@@ -201,6 +201,17 @@ def test_what_could_not_be_marked_is_no_0_and_is_named(tmp_path, monkeypatch, ca
         table.to = str(tmp_path / "marks.csv")
         table.export(gradebook)
         before = (tmp_path / "marks.csv").read_bytes()
+        table.export(gradebook)                 # in the place of earlier marks
+        monkeypatch.setenv("HOME", str(tmp_path))
+        table.to = "~/at home.csv"
+        table.export(gradebook)
+        assert (tmp_path / "at home.csv").read_bytes() == before
+        for theirs in ("name,grade\nAda,1\n", "\n", '"' * 200_000):
+            (tmp_path / "grades.csv").write_text(theirs)
+            table.to = str(tmp_path / "grades.csv")
+            with pytest.raises(SystemExit, match="grades.csv is there and holds no such marks, and is left as it is"):
+                table.export(gradebook)
+            assert (tmp_path / "grades.csv").read_text() == theirs
         table.to = str(tmp_path / "no folder" / "marks.csv")
         with pytest.raises(SystemExit, match="could not be written"):
             table.export(gradebook)
