@@ -15,7 +15,7 @@ from torch import Tensor
 from minigpt import GPT, causal_mask
 from minigpt.classroom.controls import checkbox, option_slider, slider, text_box
 from minigpt.classroom.model_changes import when_trained
-from minigpt.classroom.plots import token_label
+from minigpt.classroom.plots import counted, token_label
 from minigpt.classroom.widgets import Explorer, Page
 from minigpt.model import evaluating
 from minigpt.self_attention import rotate
@@ -160,12 +160,12 @@ def attention_map(
 def map_in_words(labels: list[str], weights: Tensor, layer: int, head: int, masked: bool) -> str:
     """What the map shows, for those who can't see it."""
     most = int(weights[-1].argmax())
-    future = "" if masked else " The future is not hidden: the upper triangle has weights too."
+    future = " The future is not hidden: the upper triangle has weights too."
     return (
-        f"A {'lower triangle' if masked else 'full square'} of weights for {len(labels)} "
-        f"tokens in layer {layer}, "
-        f"head {head}. The last token, {labels[-1]}, looks most at {labels[most]}: "
-        f"{weights[-1, most]:.2f}.{future}"
+        f"A {'lower triangle' if masked else 'full square'} of weights for "
+        f"{counted(len(labels), 'token')} in layer {layer}, head {head}. "
+        f"The last token, {labels[-1]}, looks most at {labels[most]}: "
+        f"{weights[-1, most]:.2f}.{'' if masked or len(labels) == 1 else future}"
     )
 
 

@@ -14,6 +14,7 @@ same look.
 import base64
 import html
 import io
+import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
@@ -359,17 +360,54 @@ def smoothed(values: Sequence[float], share: float = 0.9) -> list[float]:
     return result
 
 
-def in_words(first: float, last: float) -> str:
-    """What became of a loss: "falls from 4.10 to 1.52", or rises, or stays.
+def spoken(value: float) -> str:
+    """A loss in words, also one that training has driven out of all numbers."""
+    return f"{value:.2f}" if np.isfinite(value) else "no finite number"
 
-    It says so as far as the two decimals can tell.
+
+def amount(value: float, unit: str) -> str:
+    """1.52 nats, or no finite number of nats."""
+    return f"{spoken(value)}{' ' if np.isfinite(value) else ' of '}{unit}"
+
+
+def counted(number: int, what: str) -> str:
+    """1 step, 2 steps."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def in_words(losses: Sequence[float], unit: str) -> str:
+    """What became of a loss: "falls from 4.10 to 1.52 nats", or rises, or stays, or is but one.
+
+    It says so as far as the two decimals can tell, and where it turned on the way, how far it came.
     """
-    before, after = f"{first:.2f}", f"{last:.2f}"
-    if before == after:
-        return f"stays at {before}"
+    if not len(losses):
+        return "has not been measured"
+    first, last = losses[0], losses[-1]
+    if len(losses) == 1:
+        return f"is {amount(first, unit)}"
+    turns, end = _turns(losses), amount(last, unit)
     if not (np.isfinite(first) and np.isfinite(last)):
-        return f"goes from {before} to {after}"
-    return f"{'falls' if last < first else 'rises'} from {before} to {after}"
+        course = f"goes from {spoken(first)} to {end}"
+    elif spoken(first) != spoken(last):
+        course = f"{'falls' if last < first else 'rises'} from {spoken(first)} to {end}"
+    else:
+        course = f"{'begins and ends' if turns else 'stays'} at {end}"
+    return course + (f", with {' and '.join(turns)} on the way" if turns else "")
+
+
+def _turns(losses: Sequence[float]) -> list[str]:
+    """How low and how high a loss was between its ends, where that is more than its jitter."""
+    finite = [loss for loss in losses if np.isfinite(loss)]
+    ends = [loss for loss in (losses[0], losses[-1]) if np.isfinite(loss)]
+    turns = []
+    if finite:
+        low, high = min(finite), max(finite)
+        jitter = max(0.005, 0.1 * (high - low))
+        turns += [f"a low of {low:.2f}"] if low < min(ends, default=math.inf) - jitter else []
+        turns += [f"a high of {high:.2f}"] if high > max(ends, default=-math.inf) + jitter else []
+    if not np.isfinite(losses[1:-1]).all():
+        turns.append("values that are no finite number")
+    return turns
 
 
 def loss_curve(history) -> Picture:
@@ -381,10 +419,10 @@ def loss_curve(history) -> Picture:
         raise ValueError("history must hold at least one step")
     training = smoothed(history.train_loss)
     series = {"training (smoothed)": (history.steps, training)}
-    course = in_words(training[0], training[-1])
-    alt = f"The training loss {course} nats per byte in {history.steps[-1]} steps."
+    course = in_words(training, f"nats per byte in {counted(history.steps[-1], 'step')}")
+    alt = f"The training loss, smoothed, {course}."
     if history.val_steps:
         series["held out"] = (history.val_steps, history.val_loss)
-        alt += f" On held-out text it ends at {history.val_loss[-1]:.2f}."
+        alt += f" On held-out text it ends at {spoken(history.val_loss[-1])}."
     return lines(series, x_label="step", y_label="loss (nats per byte)", alt=alt,
                  levels={REFERENCE_LABEL: REFERENCE_LOSS})
