@@ -95,9 +95,8 @@ class Picture:
 
     def __init__(self, figure: Figure, alt: str):
         if not alt.strip():
-            raise ValueError(
-                "alt must say what the picture shows, for those who can't see it; it is empty"
-            )
+            raise ValueError("alt must say what the picture shows, for those who can't see it; "
+                             "it is empty")
         for text in figure.findobj(Text):
             if text.get_text() and text.get_visible() and text.get_fontsize() < SMALLEST_FONT:
                 raise ValueError(f"text in a picture must be at least {SMALLEST_FONT} points, "
@@ -153,12 +152,9 @@ def token_label(token: bytes) -> str:
             text, token = token.decode("utf-8"), b""
         except UnicodeDecodeError as error:
             text = token[:error.start].decode("utf-8")
-            label, token, text = (
-                label + _visible(text),
-                token[error.end :],
-                token[error.start : error.end],
-            )
-            label += f"⟨{text.hex(' ').upper()}⟩"
+            broken = token[error.start:error.end]
+            label += _visible(text) + f"⟨{broken.hex(' ').upper()}⟩"
+            token = token[error.end:]
         else:
             label += _visible(text)
     return "◌" + label if label and unicodedata.combining(label[0]) else label
@@ -293,18 +289,9 @@ def heat_map(
     if show_values and cell >= 0.5:
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
-                dark = (
-                    image.norm(value) < 0.43
-                )  # where white stands out more from viridis than black
-                axes.text(
-                    column,
-                    row,
-                    f"{value:{show_values}}",
-                    ha="center",
-                    va="center",
-                    fontsize=SMALLEST_FONT,
-                    color="white" if dark else "black",
-                )
+                dark = image.norm(value) < 0.43     # white stands out more from viridis than black
+                axes.text(column, row, f"{value:{show_values}}", ha="center", va="center",
+                          fontsize=SMALLEST_FONT, color="white" if dark else "black")
     return Picture(figure, alt)
 
 
