@@ -17,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.notebooks import store  # noqa: E402
 from tools import translate  # noqa: E402
 
 QUESTIONS = """[predictions.sum]
@@ -131,11 +132,14 @@ def test_nothing_of_anybodys_is_written_over_by_a_translation(small, capsys, out
     assert word in capsys.readouterr().err and everything(small) == before
 
 
-def test_a_translation_is_made_again(small):
+def test_a_translation_is_made_again_also_once_it_is_stored(small):
     run("extract", small / "small.ipynb", "de", small / "de.po")
     for mark in ("<", "["):
         translated(small / "de.po", lambda text, mark=mark: mark + text)
         assert run("apply", small / "small.ipynb", small / "de.po", small / "small_de.ipynb") == 0
+        notebook = nbformat.read(small / "small_de.ipynb", as_version=4)
+        store.clean(notebook)
+        nbformat.write(notebook, small / "small_de.ipynb")
     assert "[# Title" in (small / "small_de.ipynb").read_text() and "[Count." in (small / "small_de.toml").read_text()
 
 
