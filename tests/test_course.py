@@ -263,6 +263,17 @@ def test_a_source_that_the_teacher_changed_stays_and_one_that_nobody_has_is_rene
     assert "Our class." in path.read_text(encoding="utf-8")
 
 
+def test_a_course_of_which_nobody_reads_the_list_is_written_all_the_same(tmp_path):
+    """As in `… | true`."""
+    readable, pipe = os.pipe()
+    os.close(readable)
+    code = f"import sys; from pathlib import Path; from tools import course; sys.exit(course.main([], Path({str(tmp_path)!r})))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(pipe)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (tmp_path / "source" / NAME / f"{NAME}.ipynb").exists()
+
+
 def test_nbgrader_before_there_is_a_course_is_told_so(tmp_path, capsys):
     assert course.main(["autograde", NAME], tmp_path / "course") == 1
     assert "There is no course in" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from minigpt import corpus
 from minigpt.classroom import editions, student
+from minigpt.classroom.console import say
 from minigpt.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,8 +188,8 @@ def main(arguments: list[str], course: Path = ROOT / "course") -> int:
     except (OSError, ValueError) as error:
         print(f"The course could not be written: {error}", file=sys.stderr)
         return 1
-    editions.say("\n".join(told))
-    editions.say(f"The course is in {course}. What comes next is in docs/teaching/marking.md.")
+    say("\n".join(told))
+    say(f"The course is in {course}. What comes next is in docs/teaching/marking.md.")
     return 0
 
 

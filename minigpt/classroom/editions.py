@@ -9,7 +9,6 @@ import argparse
 import copy
 import hashlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 import nbformat
 
 from minigpt import corpus
+from minigpt.classroom.console import say
 from minigpt.files import write_atomically
 
 # edition(notebook) makes a copy; renewed(there, fresh) says what becomes of the one that is there,
@@ -151,11 +151,3 @@ def main(write: Callable[[Path, Path], list[str]], folder: str, title: str) -> i
         return 1
     say(f"{title} are in {target.resolve()}")
     return 0
-
-
-def say(words: str) -> None:
-    """Print it. Who reads may have enough, as "head" does: what was done is done all the same."""
-    try:
-        print(words, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
