@@ -9,6 +9,7 @@ from pathlib import Path
 
 import minigpt  # noqa: F401
 import torch
+from minigpt.files import write_atomically
 
 NAMES = ("startup", "step", "busy", "sampling", "live_curve", "tokenizer", "page", "wall", "reach",
          "real", "ranks")
@@ -31,7 +32,8 @@ def main(names: list[str]) -> int:
             print(f"{row['what']:<96}{row['ours']:>10.4g}{row['peer']:>10.4g}{row['ratio']:>8.3g}   {sign} {row['target']:g}"
                   f"{verdict}", flush=True)
     minutes = (time.perf_counter() - began) / 60
-    RESULTS.write_text(json.dumps({"machine": machine(), "minutes": minutes, "rows": rows}, indent=1) + "\n", "utf-8")
+    results = json.dumps({"machine": machine(), "minutes": minutes, "rows": rows}, indent=1) + "\n"
+    write_atomically(RESULTS, results.encode())
     print(f"{minutes:.1f} minutes; written to {RESULTS.name}")
     return 0 if all(row["met"] for row in rows) else 1
 

@@ -219,7 +219,7 @@ class Stopwatch:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("modules", nargs="*", choices=[[], *TESTS], help="default: all of them")
     parser.add_argument("--sample", type=int, help="so many mutants, chosen by chance, and not all")
     parser.add_argument("--only", default="", help="changes alone whose line and description begin with this")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,16 @@ def without_pip(monkeypatch):
     monkeypatch.setattr(bundle, "collect_wheels", collect)
 
 
+@pytest.fixture
+def small_project(without_pip, tmp_path_factory, monkeypatch):
+    """A project that takes no time to copy."""
+    root = tmp_path_factory.mktemp("somewhere") / "project"
+    for name in ("run.py", "notebooks/03_model.ipynb"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    monkeypatch.setattr(bundle, "ROOT", root)
+
+
 def test_the_project_is_in_it_and_nothing_else(without_pip, tmp_path, repository):
     out = tmp_path / "to hand out"
     assert bundle.main([str(out)]) == 0
@@ -88,7 +99,7 @@ def test_a_bundle_may_have_any_name_and_holds_no_answers_of_pupils(without_pip, 
     assert found == {"minigpt/gpt.py", "minigpt/classroom/wall/server.py", "run.py", "wheels/made-for.json"}
 
 
-def test_a_newer_bundle_takes_the_place_of_the_old_one(without_pip, tmp_path):
+def test_a_newer_bundle_takes_the_place_of_the_old_one(small_project, tmp_path):
     out = tmp_path / "bundle"
     assert bundle.main([str(out)]) == 0
     (out / "left.txt").touch()
@@ -96,11 +107,89 @@ def test_a_newer_bundle_takes_the_place_of_the_old_one(without_pip, tmp_path):
     assert not (out / "left.txt").exists()
 
 
-def test_a_folder_that_is_no_bundle_is_left_alone(without_pip, tmp_path, capsys):
+def test_a_folder_that_is_no_bundle_is_left_alone(small_project, tmp_path, capsys):
     (tmp_path / "my thesis.txt").write_text("years of work")
     assert bundle.main([str(tmp_path)]) == 1
     assert "left alone" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["my thesis.txt"]
+
+
+@pytest.mark.parametrize("work", ["student/00_play.ipynb", "teach/00_play.ipynb", "answers/00_play.json", "course/gradebook.db",
+                                  "wall/lesson.sqlite", "notebooks/answers/00_play.json"])
+def test_a_bundle_in_which_people_have_worked_is_left_alone(small_project, tmp_path, capsys, work):
+    out = tmp_path / "bundle"
+    assert bundle.main([str(out)]) == 0
+    (out / work).parent.mkdir(exist_ok=True)
+    (out / work).write_text("a lesson")
+    assert bundle.main([str(out)]) == 1
+    assert f"holds work ({work.rpartition('/')[0]})" in capsys.readouterr().err
+    assert (out / work).read_text() == "a lesson" and [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_notebook_that_was_worked_in_is_work_too(small_project, tmp_path, capsys):
+    out = tmp_path / "bundle"
+    assert bundle.main([str(out)]) == 0
+    notebook = out / "notebooks" / "03_model.ipynb"
+    later = (out / bundle.MADE_FOR).stat().st_mtime + 60
+    os.utime(notebook, (later, later))
+    assert bundle.main([str(out)]) == 1 and "holds work (notebooks/03_model.ipynb)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [".", "..", "notebooks/mine", "student", ".venv", ".git/mine"])
+def test_the_project_is_no_place_for_its_bundle(without_pip, tmp_path, monkeypatch, capsys, place):
+    """Also where the project is itself a bundle, in a room."""
+    root = tmp_path / "a room" / "project"
+    for name in ("run.py", "wheels/made-for.json", "notebooks/00_play.ipynb"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root.parent / "wheels").mkdir()
+    (root.parent / "wheels" / "made-for.json").touch()
+    monkeypatch.setattr(bundle, "ROOT", root)
+    before = sorted(root.parent.rglob("*"))
+    assert bundle.main([str(root / place)]) == 1
+    assert re.search("holds the project itself|a place of the project's own", capsys.readouterr().err)
+    assert sorted(root.parent.rglob("*")) == before
+
+
+def test_one_bundle_is_in_no_other(without_pip, tmp_path, monkeypatch):
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "run.py").touch()
+    monkeypatch.setattr(bundle, "ROOT", root)
+    assert bundle.main([str(root / "for the lab")]) == 0 and bundle.main([]) == 0
+    assert not (root / "bundle" / "for the lab").exists() and not (root / "bundle" / "bundle").exists()
+
+
+def test_nobodys_folder_is_deleted_on_the_way(small_project, tmp_path):
+    for name in ("bundle.part", "bundle.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis").write_text("years of work")
+    for _ in range(2):
+        assert bundle.main([str(tmp_path / "bundle")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.old", "bundle.part"]
+    assert (tmp_path / "bundle.part" / "thesis").exists() and (tmp_path / "bundle.old" / "thesis").exists()
+
+
+def test_the_old_bundle_is_there_until_the_new_one_is(small_project, tmp_path, monkeypatch, capsys):
+    out, rename = tmp_path / "bundle", Path.rename
+    assert bundle.main([str(out)]) == 0
+    (out / "left.txt").touch()
+
+    def fails(path, target):
+        if path.name == "new":
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+    monkeypatch.setattr(Path, "rename", fails)
+    assert bundle.main([str(out)]) == 1 and "Input/output error" in capsys.readouterr().err
+    assert (out / "left.txt").exists() and [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_folder_that_is_not_there_is_named_and_a_tilde_is_the_home(small_project, tmp_path, monkeypatch, capsys):
+    assert bundle.main([str(tmp_path / "nowhere" / "bundle")]) == 1
+    assert f"cannot write {tmp_path / 'nowhere' / 'bundle'}: No such file or directory" in capsys.readouterr().err
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert bundle.main(["~/bundle"]) == 0 and (tmp_path / "bundle" / "run.py").exists()
 
 
 def test_where_the_wheels_cannot_be_had_the_old_bundle_stays(without_pip, tmp_path, monkeypatch, capsys):

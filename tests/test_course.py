@@ -201,6 +201,17 @@ def test_what_could_not_be_marked_is_no_0_and_is_named(tmp_path, monkeypatch, ca
         table.to = str(tmp_path / "marks.csv")
         table.export(gradebook)
         before = (tmp_path / "marks.csv").read_bytes()
+        table.export(gradebook)                 # in the place of earlier marks
+        monkeypatch.setenv("HOME", str(tmp_path))
+        table.to = "~/at home.csv"
+        table.export(gradebook)
+        assert (tmp_path / "at home.csv").read_bytes() == before
+        for theirs in ("name,grade\nAda,1\n", "\n", '"' * 200_000):
+            (tmp_path / "grades.csv").write_text(theirs)
+            table.to = str(tmp_path / "grades.csv")
+            with pytest.raises(SystemExit, match="grades.csv is there and holds no such marks, and is left as it is"):
+                table.export(gradebook)
+            assert (tmp_path / "grades.csv").read_text() == theirs
         table.to = str(tmp_path / "no folder" / "marks.csv")
         with pytest.raises(SystemExit, match="could not be written"):
             table.export(gradebook)
@@ -250,6 +261,17 @@ def test_a_source_that_the_teacher_changed_stays_and_one_that_nobody_has_is_rene
     told = course.write(notebooks, folder)
     assert "with your changes" in told[0] and "with your work" in told[1]
     assert "Our class." in path.read_text(encoding="utf-8")
+
+
+def test_a_course_of_which_nobody_reads_the_list_is_written_all_the_same(tmp_path):
+    """As in `… | true`."""
+    readable, pipe = os.pipe()
+    os.close(readable)
+    code = f"import sys; from pathlib import Path; from tools import course; sys.exit(course.main([], Path({str(tmp_path)!r})))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(pipe)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (tmp_path / "source" / NAME / f"{NAME}.ipynb").exists()
 
 
 def test_nbgrader_before_there_is_a_course_is_told_so(tmp_path, capsys):

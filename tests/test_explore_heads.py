@@ -8,7 +8,7 @@ import torch
 
 from minigpt import GPT, attention, causal_mask
 from minigpt.classroom import attention_explorer, head_explorer
-from minigpt.classroom.explore_heads import SHOWN_TOKENS, queries_and_keys, telling_head
+from minigpt.classroom.explore_heads import SHOWN_TOKENS, map_in_words, queries_and_keys, telling_head
 
 TEXT = "She was happy"
 
@@ -125,3 +125,10 @@ def test_the_map_follows_a_new_model(gpt):
     assert explorer.output.value == explorer_of_now.output.value != before
     for block in gpt.model.blocks:                      # other tests have this model too
         block.attention.qkv.weight.data.mul_(5)
+
+
+def test_the_words_for_a_map_are_true_of_one_token_and_of_two():
+    one = map_in_words(["a"], torch.ones(1, 1), 1, 1, masked=False)
+    assert one == "A full square of weights for 1 token in layer 1, head 1. The last token, a, looks most at a: 1.00."
+    two = map_in_words(["a", "b"], torch.tensor([[.5, .5], [.7, .3]]), 1, 2, masked=False)
+    assert "for 2 tokens" in two and "b, looks most at a: 0.70. The future is not hidden" in two

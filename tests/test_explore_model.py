@@ -75,4 +75,9 @@ def test_amounts_are_told_in_units_that_fit(amount, units, words):
 
 def test_a_loss_that_does_not_fall_is_not_said_to_fall():
     assert "falls from 4.16 to 0.02" in explore.overfit_picture([4.16, 1.0, 0.02], 64).alt
+    assert "Over 3 steps the loss falls from 4.16 to 3.00 nats per token, with a low of 0.02 on the way." in (
+        explore.overfit_picture([4.16, 0.02, 3.0], 64).alt)
+    assert "Over 1 step the loss is 4.16 nats per token." in explore.overfit_picture([4.16], 64).alt
+    assert "the loss has not been measured" in explore.overfit_picture([], 64).alt
+    assert "with 1 layer and" in explore.sizes_picture(explore.GPTConfig(n_layers=1)).alt
     assert "rises from 0.02 to 4.16" in explore.overfit_picture([0.02, 1.0, 4.16], 64).alt

@@ -9,8 +9,10 @@ from minigpt.classroom import descent_explorer, sampling_explorer, schedule_expl
 from minigpt.training import learning_rate
 
 
-@pytest.mark.parametrize(("rate", "words"), [(0.01, "still on its way"), (0.3, "has arrived"), (1.0, "never settles"),
-                                             (1.05, "runs away")])
+@pytest.mark.parametrize(("rate", "words"), [(0.01, "; it is still on its way"), (0.3, "has arrived"),
+                                             (0.99, "swings from side to side, and is still on its way"),
+                                             (1.0, "never settles"), (1.05, "runs away"), (1.05, "the first 8 of 20 steps in it"),
+                                             (1.0, ", and 20 steps in it")])
 def test_the_descent_follows_its_rate(rate, words):
     explorer = descent_explorer()
     explorer.controls["rate"].value = rate
@@ -50,7 +52,8 @@ def test_the_schedule_is_told_as_it_is():
     explorer = schedule_explorer()
     for values, words in (({}, "climbs in a straight line to 0.01 over 40 steps, then falls from 0.01 along half a cosine"),
                           ({"warmup": 0}, "The rate falls from 0.01 along"),
-                          ({"floor": 1.0}, "The rate stays at 0.01."),
+                          ({"warmup": 1}, "to 0.01 over 1 step, then falls from 0.01 along"),
+                          ({"warmup": 0, "floor": 1.0}, "The rate stays at 0.01."),
                           ({"warmup": 200, "steps": 50}, "The rate climbs in a straight line to 0.0025 over 50 steps.")):
         for name, value in values.items():
             explorer.controls[name].value = value

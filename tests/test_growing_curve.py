@@ -19,7 +19,7 @@ def test_the_curve_is_to_scale():
     assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and y1 - y0 == pytest.approx(y2 - y1, abs=0.2)
     assert x3 == x2 and y1 < y3 < y2
     assert x2 - x0 == pytest.approx((WIDTH - LEFT - RIGHT) / 2, abs=1), "half of the time is half of the width"
-    assert "After 60 of 120 seconds the training loss is 1.00" in svg and 'role="img"' in svg
+    assert "After 60 of 120 seconds the training loss, smoothed, is 1.00" in svg and 'role="img"' in svg
 
 
 def test_a_long_run_is_drawn_with_few_points_and_ends_where_it_ends():
@@ -36,3 +36,15 @@ def test_odd_losses_are_drawn_too(losses):
 def test_the_references_line_stands_where_it_was_measured_and_nowhere_else():
     with_it, without = (loss_svg([(0, 2.0), (30, 1.5)], [], 60, with_reference=shown) for shown in (True, False))
     assert "reference" in with_it and "reference" not in without
+
+
+def words(*arguments) -> str:
+    return re.search('aria-label="([^"]*)"', loss_svg(*arguments))[1]
+
+
+def test_what_is_said_of_it_is_true_without_a_step_and_without_a_number():
+    nan = float("nan")
+    assert words([], [], 10) == "No step has been trained yet."
+    assert words([(3, nan)], [], 10) == "After 3 of 10 seconds the training loss, smoothed, is no finite number of nats per byte."
+    assert words([(3, 2.0)], [(3, nan)], 10).endswith("is 2.00 nats per byte, on held-out text no finite number.")
+    assert "nan" not in loss_svg([(3, nan)], [(3, nan)], 10)

@@ -230,6 +230,18 @@ def test_start_without_a_file_asks_for_one(live):
     assert "name of your file" in live.status.value and not live.running and not live.start_button.disabled
 
 
+@pytest.mark.parametrize("error", [ValueError("path must be a page of ours, and a<b.html is none"),
+                                   OSError("cannot write a<b.html: No space left on device")])
+def test_a_page_that_cannot_be_saved_is_told_in_a_sentence(live, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+    monkeypatch.setattr(GPT, "save_page", refuse)
+    live.page_button.click()
+    assert "<b>Not saved.</b>" in live.status.value and str(error).replace("<", "&lt;") in live.status.value
+    assert "Traceback" not in live.status.value and "Saved" not in live.status.value
+    assert live.announcer.words == f"Not saved. {error}"
+
+
 def test_an_error_in_a_step_is_shown(live, monkeypatch):
     monkeypatch.setattr(LiveTraining, "_take", lambda self, report: 1 / 0)
     live.start()

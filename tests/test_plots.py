@@ -258,15 +258,37 @@ def test_the_history_plots_both_losses_and_the_reference():
         loss_curve(History())
 
 
-@pytest.mark.parametrize(("first", "last", "words"), [
-    (4.1, 1.5, "falls from 4.10 to 1.50"), (1.5, 4.1, "rises from 1.50 to 4.10"), (1.501, 1.499, "stays at 1.50"),
-    (2.0, float("nan"), "goes from 2.00 to nan")])
-def test_what_became_of_a_loss_is_said_as_it_was(first, last, words):
-    assert in_words(first, last) == words
+NAN, INF = float("nan"), float("inf")
 
 
-def test_a_loss_that_rises_is_said_to_rise():
-    assert "The training loss rises from" in History(steps=[1, 2], train_loss=[1.0, 2.0]).plot().alt
+@pytest.mark.parametrize(("losses", "words"), [
+    ([], "has not been measured"), ([2.0], "is 2.00 nats"), ([NAN], "is no finite number of nats"),
+    ([4.1, 1.5], "falls from 4.10 to 1.50 nats"), ([1.5, 4.1], "rises from 1.50 to 4.10 nats"),
+    ([1.501, 1.499], "stays at 1.50 nats"), ([2.0, 2.0, 2.0], "stays at 2.00 nats"),
+    ([4.0, 1.0, 1.1], "falls from 4.00 to 1.10 nats"),
+    ([3.0, 1.0, 2.9], "falls from 3.00 to 2.90 nats, with a low of 1.00 on the way"),
+    ([2.0, 5.0, 2.0], "begins and ends at 2.00 nats, with a high of 5.00 on the way"),
+    ([2.0, 5.0, 1.0, 2.5], "rises from 2.00 to 2.50 nats, with a low of 1.00 and a high of 5.00 on the way"),
+    ([2.0, NAN], "goes from 2.00 to no finite number of nats"), ([2.0, INF], "goes from 2.00 to no finite number of nats"),
+    ([NAN, 2.0], "goes from no finite number to 2.00 nats"),
+    ([NAN, 2.0, NAN], "goes from no finite number to no finite number of nats, with a low of 2.00 and a high of 2.00 on the way"),
+    ([4.0, NAN, 2.0], "falls from 4.00 to 2.00 nats, with values that are no finite number on the way")])
+def test_what_became_of_a_loss_is_said_as_it_was(losses, words):
+    assert in_words(losses, "nats") == words
+
+
+@pytest.mark.parametrize(("losses", "words"), [
+    ([2.0], "The training loss, smoothed, is 2.00 nats per byte in 1 step."),
+    ([1.0, 2.0], "The training loss, smoothed, rises from 1.00 to 1.53 nats per byte in 2 steps."),
+    ([3.0, 1.0, 2.9], "smoothed, falls from 3.00 to 2.30 nats per byte in 3 steps, with a low of 1.95 on the way."),
+    ([2.0, NAN], "goes from 2.00 to no finite number of nats per byte in 2 steps.")])
+def test_a_history_is_told_as_it_went(losses, words):
+    assert words in History(steps=list(range(1, len(losses) + 1)), train_loss=losses).plot().alt
+
+
+def test_a_held_out_loss_that_is_no_number_is_said_to_be_none():
+    history = History(steps=[1], train_loss=[2.0], val_steps=[1], val_loss=[NAN])
+    assert "On held-out text it ends at no finite number." in history.plot().alt
 
 
 @pytest.mark.parametrize(("number", "text"), [(0.333, "0.33"), (0.0003, "0.0003"), (0.0, "0.00"), (-0.002, "-0.002")])

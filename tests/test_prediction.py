@@ -155,7 +155,11 @@ def test_where_nothing_can_be_written_the_answer_is_kept_in_the_kernel_and_a_sen
     assert json.loads(export.read_text())[0]["answer"] == "64"
 
 
-@pytest.mark.parametrize("content", ["", "not json", "[]", '{"scale": {"answer": 3}}', '{"scale": 3}'])
+ODD_TYPES = json.dumps({"scale": {"notebook": "notebook", "question": "scale", "text": "?", "answer": 3, "right": True,
+                                  "tries": "1", "time": ""}})
+
+
+@pytest.mark.parametrize("content", ["", "not json", "[]", '{"scale": {"answer": 3}}', '{"scale": 3}', ODD_TYPES, "[" * 10**5])
 def test_a_file_that_is_not_ours_is_named_and_left_alone(tmp_path, content):
     file = tmp_path / "answers" / "notebook.json"
     file.parent.mkdir()
@@ -200,6 +204,60 @@ def test_an_export_honours_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("name", ["notebook.json", "class.json", "class.csv"])
+@pytest.mark.parametrize("road", ["straight", "by a link"])
+def test_no_export_goes_among_the_answers(tmp_path, name, road):
+    scale_question().answer("64")
+    before = {file.name: file.read_text() for file in prediction.FOLDER.iterdir()}
+    path = prediction.FOLDER / name
+    if road == "by a link":
+        path = tmp_path / f"link{path.suffix}"
+        path.symlink_to(prediction.FOLDER / name)
+    with pytest.raises(ValueError, match="path must be outside of .*answers, where the answers are kept, not "):
+        export_predictions(path)
+    assert {file.name: file.read_text() for file in prediction.FOLDER.iterdir()} == before
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("grades.csv", "name,grade\nAda,1\n"), ("grades.csv", "name,notebook\n"), ("grades.csv", "\n"), ("a.csv", "\udcff"),
+    ("data.json", "{}"), ("data.json", '[{"name": "Ada"}]'), ("data.json", "[1]"), ("data.json", "half a file"),
+    ("data.json", "[" * 10**5)])
+def test_a_file_that_is_no_export_is_not_replaced_by_one(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=rf"path must be a new file or an earlier export, and .*{name} is neither"):
+        export_predictions(path)
+    assert path.read_bytes() == content.encode(errors="surrogateescape")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_an_export_takes_the_place_of_an_earlier_one_and_of_an_empty_file(tmp_path, suffix):
+    path = tmp_path / f"class{suffix}"
+    path.touch()
+    for answer in ("64", "8"):
+        export_predictions(path)
+        scale_question().answer(answer)
+    assert "64" in export_predictions(path).read_text()
+
+
+def test_a_file_among_the_answers_that_holds_none_is_named_and_left_out(tmp_path, capsys):
+    scale_question().answer("64")
+    (prediction.FOLDER / "class.json").write_text("[]")
+    (prediction.FOLDER / "folder.json").mkdir()
+    rows = json.loads(export_predictions(tmp_path / "all.json").read_text())
+    assert [row["answer"] for row in rows] == ["64"]
+    said = capsys.readouterr().out
+    assert said.count("Left out: ") == 2 and str(prediction.FOLDER / "class.json") in said and "folder.json" in said
+
+
+def test_a_path_that_is_none_is_answered_in_a_sentence_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr(prediction, "read_answers", None)
+    with pytest.raises(TypeError, match="path must be the path of a file, not None"):
+        export_predictions(None)
+    with pytest.raises(ValueError, match="path must be the path of a file, not ''"):
+        export_predictions("")
 
 
 def test_an_export_that_fails_says_so_in_a_sentence_and_leaves_the_old_file(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.notebooks import store  # noqa: E402
 from tools import translate  # noqa: E402
 
 QUESTIONS = """[predictions.sum]
@@ -110,6 +112,54 @@ def test_a_file_that_cannot_be_read_is_named(small, monkeypatch, capsys, argumen
     assert run(*arguments) == 1
     assert next(name for name in ("no.ipynb", "no.po", "small.toml") if name in arguments) in capsys.readouterr().err
     assert not (small / "out.ipynb").exists()
+
+
+def everything(folder: Path) -> dict:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(("out", "word"), [("small.ipynb", "has the name of the notebook"),
+                                           ("elsewhere/small.ipynb", "has the name of the notebook"),
+                                           ("other.ipynb", "questions of another notebook"), ("mine.ipynb", "is no translation"),
+                                           ("notes.txt", "is no translation")])
+def test_nothing_of_anybodys_is_written_over_by_a_translation(small, capsys, out, word):
+    (small / "other.toml").write_text(QUESTIONS, encoding="utf-8")
+    (small / "notes.txt").write_text("notes")
+    shutil.copy(small / "small.ipynb", small / "mine.ipynb")
+    run("extract", small / "small.ipynb", "de", small / "de.po")
+    before = everything(small)
+    assert run("apply", small / "small.ipynb", small / "de.po", small / out) == 1
+    assert word in capsys.readouterr().err and everything(small) == before
+
+
+def test_a_translation_is_made_again_also_once_it_is_stored(small):
+    run("extract", small / "small.ipynb", "de", small / "de.po")
+    for mark in ("<", "["):
+        translated(small / "de.po", lambda text, mark=mark: mark + text)
+        assert run("apply", small / "small.ipynb", small / "de.po", small / "small_de.ipynb") == 0
+        notebook = nbformat.read(small / "small_de.ipynb", as_version=4)
+        store.clean(notebook)
+        nbformat.write(notebook, small / "small_de.ipynb")
+    assert "[# Title" in (small / "small_de.ipynb").read_text() and "[Count." in (small / "small_de.toml").read_text()
+
+
+def test_a_disk_that_is_full_leaves_the_translators_file_whole_and_is_a_sentence(small, monkeypatch, capsys):
+    run("extract", small / "small.ipynb", "de", small / "de.po")
+    translated(small / "de.po", lambda text: f"<{text}>")
+    before = everything(small)
+    monkeypatch.setattr(os, "fsync", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert run("extract", small / "small.ipynb", "de", small / "de.po") == 1
+    assert "de.po: No space left on device; the file that was there is unchanged" in capsys.readouterr().err
+    assert run("apply", small / "small.ipynb", small / "de.po", small / "small_de.ipynb") == 1
+    assert "small_de.ipynb: No space left on device" in capsys.readouterr().err
+    assert everything(small) == before
+
+
+@pytest.mark.parametrize("program", [["-m", "tools.translate"], ["tests/mutation.py"]])
+def test_the_help_needs_no_docstrings(program):
+    """Which `python -OO` takes out."""
+    done = subprocess.run([sys.executable, "-OO", *program, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "usage" in done.stdout, done.stderr
 
 
 def test_notebook_00_goes_the_whole_road_and_runs(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import csv
 import http.client
 import io
 import json
+import os
 import random
 import re
 import secrets
@@ -915,3 +916,16 @@ def test_only_with_lan_does_it_listen_to_others(monkeypatch):
         with pytest.raises(OSError, match="in use"):
             asyncio.run(command.serve(None, 8800, lan))
     assert bound == ["127.0.0.1", None]
+
+
+def test_a_wall_whose_words_nobody_reads_is_up_all_the_same(tmp_path):
+    """And does not say that its port is taken."""
+    stopped_at_once = ("import asyncio, sys\nfrom minigpt.classroom.wall import __main__ as wall\n"
+                       "def wait(_): raise KeyboardInterrupt\n"
+                       "asyncio.Event.wait = wait\nsys.exit(wall.main(['--port', '0']))")
+    readable, pipe = os.pipe()
+    os.close(readable)
+    run = subprocess.run([sys.executable, "-c", stopped_at_once], cwd=tmp_path, stdout=pipe, stderr=subprocess.PIPE, text=True,
+                         timeout=120)
+    os.close(pipe)
+    assert (run.returncode, run.stderr) == (0, "")

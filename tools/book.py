@@ -18,10 +18,12 @@ import nbformat
 from sphinx.cmd.build import build_main
 
 import minigpt
+from tools.folders import made_anew
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "data/README.md", "tests/README.md")
 LINKED = ("LICENSE", "LICENSE-TEXT", "CITATION.cff")         # what a page links to, and is no page
+MARKER = ".minigpt-book"     # in every book: no other folder is replaced by one
 CONTENTS = """
 
 ```{toctree}
@@ -59,6 +61,14 @@ tests/README
 CHANGELOG
 ```
 """
+
+
+class NotMade(RuntimeError):
+    """Sphinx did not make the pages; it has said why, and `code` is its exit code."""
+
+    def __init__(self, code: int):
+        super().__init__("the book was not made")
+        self.code = code
 
 
 def gather(source: Path) -> None:
@@ -113,30 +123,40 @@ def write_reference(folder: Path) -> list[str]:
     return names
 
 
-def build(out: Path) -> int:
-    """Makes the book in `out`, in place of what was there; returns Sphinx's exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, pages = Path(folder, "source"), Path(folder, "pages")
+def build(out: Path) -> None:
+    """Makes the book in `out`, in place of what was there, or leaves that as it is.
+
+    Raises OSError naming `out` where it cannot be written, before the work, and NotMade where Sphinx fails.
+    """
+    with made_anew(out) as new, tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "source")
         source.mkdir()
         gather(source)
-        code = build_main(["-q", "-W", "--keep-going", "-d", str(Path(folder, "doctrees")), str(source), str(pages)])
-        if code == 0:
-            shutil.rmtree(out, ignore_errors=True)
-            shutil.move(pages, out)
-    return code
+        code = build_main(["-q", "-W", "--keep-going", "-d", str(Path(folder, "doctrees")), str(source), str(new)])
+        if code:
+            raise NotMade(code)
+        (new / MARKER).touch()
 
 
 def main(arguments: list[str]) -> int:
     if arguments and arguments[0].startswith("-"):
         print(f"The book takes a folder, and was given {arguments[0]}.", file=sys.stderr)
         return 2
-    out = Path(arguments[0]) if arguments else ROOT / "book"
-    if out.exists() and not (out / "searchindex.js").exists():
-        print(f"{out} exists and is no book: it is left alone. Choose another folder.", file=sys.stderr)
+    out = Path(arguments[0]).expanduser().resolve() if arguments else ROOT / "book"
+    if out.exists() and not (out / MARKER).exists():
+        print(f"{out} exists and is no book made by this: it is left alone. Delete it yourself, or choose another folder.",
+              file=sys.stderr)
         return 1
-    code = build(out)
-    print(f"The book is in {out}: open {out / 'index.html'}" if code == 0 else "The book was not made: Sphinx says why above.")
-    return code
+    try:
+        build(out)
+    except NotMade as error:
+        print("The book was not made: Sphinx says why above.")
+        return error.code
+    except OSError as error:
+        print(f"The book was not made: {error}", file=sys.stderr)
+        return 1
+    print(f"The book is in {out}: open {out / 'index.html'}")
+    return 0
 
 
 if __name__ == "__main__":

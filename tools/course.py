@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from minigpt import corpus
 from minigpt.classroom import editions, student
+from minigpt.classroom.console import say
 from minigpt.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,7 +159,7 @@ def write_assignment(fresh, course: Path, name: str) -> str:
     if path.exists() and any(folder.exists() for folder in given_out):
         return "left as it is: the class has it."
     path.parent.mkdir(parents=True, exist_ok=True)
-    return editions.write_copy(fresh, student.renewed, path)
+    return editions.write_copy("course", fresh, student.renewed, path)
 
 
 def write_config(path: Path) -> str:
@@ -183,11 +184,12 @@ def main(arguments: list[str], course: Path = ROOT / "course") -> int:
     if arguments:
         return nbgrader(arguments, course)
     try:
-        print("\n".join(write(corpus.data_folder().with_name("notebooks"), course)))
-    except OSError as error:
+        told = write(corpus.data_folder().with_name("notebooks"), course)
+    except (OSError, ValueError) as error:
         print(f"The course could not be written: {error}", file=sys.stderr)
         return 1
-    print(f"The course is in {course}. What comes next is in docs/teaching/marking.md.")
+    say("\n".join(told))
+    say(f"The course is in {course}. What comes next is in docs/teaching/marking.md.")
     return 0
 
 

@@ -28,6 +28,7 @@ import nbformat
 import torch
 import yaml
 
+from minigpt.files import write_atomically
 from tools.sketches import SKETCHES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -235,11 +236,11 @@ def png(name: str) -> bytes:
 
 def main() -> int:
     for name in SKETCHES:
-        (GUIDE / "sketches" / f"{name}.png").write_bytes(png(name))
+        write_atomically(GUIDE / "sketches" / f"{name}.png", png(name))
     for page in pages():
         text = made(page)
         if text != page.text:
-            page.path.write_text(text, encoding="utf-8")
+            write_atomically(page.path, text.encode())
             print(f"{page.path.relative_to(ROOT)}: made anew")
     return 0
 

@@ -12,6 +12,7 @@ minigpt/classroom/questions. Code, what code prints, the checks' sentences and t
 """
 
 import argparse
+import io
 import re
 import sys
 import tomllib
@@ -22,6 +23,8 @@ import tomli_w
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import PoFileError, read_po, write_po
 
+from minigpt.files import write_atomically
+
 ROOT = Path(__file__).resolve().parents[1]
 QUESTIONS = ROOT / "minigpt" / "classroom" / "questions"
 FENCED = re.compile(r"^(`{3,}|~{3,}|\$\$).*?^\1", re.M | re.S)
@@ -30,6 +33,10 @@ NAMES = {"number", "tolerance"}         # in a question, what is no text
 
 class Unreadable(ValueError):
     """A file that is not what it should be; says which, and what is wrong."""
+
+
+class Taken(ValueError):
+    """A name at which something else is, that would be lost."""
 
 
 def blocks(source: str) -> list[str]:
@@ -86,7 +93,10 @@ def read_notebook(path: Path):
 def read_questions(name: str) -> dict:
     """The questions of a notebook, or none."""
     file = QUESTIONS / f"{name}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{file} does not hold questions that can be read: {error}") from None
 
 
 def read_catalog(path: Path) -> Catalog:
@@ -112,8 +122,9 @@ def extract(notebook: Path, language: str, file: Path) -> str:
     for context, text in messages(read_notebook(notebook), read_questions(notebook.stem)):
         template.add(text, context=context, locations=[(notebook.name, 0)])
     catalog.update(template)
-    with open(file, "wb") as target:
-        write_po(target, catalog, width=100, include_lineno=False)
+    content = io.BytesIO()
+    write_po(content, catalog, width=100, include_lineno=False)
+    write_atomically(file, content.getvalue())
     done = sum(bool(message.string) and not message.fuzzy for message in catalog if message.id)
     return f"{file}: {len(template)} texts, {done} of them translated"
 
@@ -121,6 +132,7 @@ def extract(notebook: Path, language: str, file: Path) -> str:
 def apply(notebook: Path, file: Path, out: Path) -> str:
     """Writes the translated notebook, without outputs, and its questions under its own name."""
     catalog, translated, questions = read_catalog(file), read_notebook(notebook), read_questions(notebook.stem)
+    check_free(notebook, out)
 
     def words(context: str, text: str) -> str:
         message = catalog.get(text, context=context)
@@ -132,15 +144,45 @@ def apply(notebook: Path, file: Path, out: Path) -> str:
         else:
             cell.outputs, cell.execution_count = [], None
             cell.source = re.sub(rf'^(predict|hints)\("{notebook.stem}/', rf'\1("{out.stem}/', cell.source, flags=re.M)
-    nbformat.write(translated, out)
+    translated.metadata["minigpt"] = {"translated": notebook.stem}
+    write_atomically(out, (nbformat.writes(translated) + "\n").encode())
     if questions:
         texts = with_strings(questions, lambda path, text: words(".".join(path), text))
-        (QUESTIONS / f"{out.stem}.toml").write_text(tomli_w.dumps(texts), encoding="utf-8")
+        write_atomically(questions_file(out), (heading(notebook) + tomli_w.dumps(texts)).encode())
     return f"{out}: written; run it once with: python -m tests.notebooks.store {out}"
 
 
+def check_free(notebook: Path, out: Path) -> None:
+    """Raises Taken unless `out`, and the file of its questions, are new, or an earlier translation of this notebook."""
+    if out.stem == notebook.stem:
+        raise Taken(f"{out} has the name of the notebook that it is made from: choose another name")
+    if out.exists() and translation_of(out) != notebook.stem:
+        raise Taken(f"{out} is there, and is no translation of {notebook.stem}: choose another name")
+    file = questions_file(out)
+    if file.exists() and not file.read_text(encoding="utf-8").startswith(heading(notebook)):
+        raise Taken(f"{file} is there, and holds the questions of another notebook: choose another name than {out.name}")
+
+
+def translation_of(out: Path) -> str | None:
+    """The name of the notebook that `out` is a translation of, if it is one."""
+    try:
+        found = read_notebook(out).metadata.get("minigpt")
+    except Unreadable:
+        return None
+    return found.get("translated") if isinstance(found, dict) else None
+
+
+def questions_file(notebook: Path) -> Path:
+    return QUESTIONS / f"{notebook.stem}.toml"
+
+
+def heading(notebook: Path) -> str:
+    """The first line of translated questions."""
+    return f"# Translated from {notebook.stem}.toml by tools/translate.py: change the PO file, and not this.\n\n"
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tools.translate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.translate", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     extracting = commands.add_parser("extract", help="notebook -> PO file")
     extracting.add_argument("notebook", type=Path)
@@ -153,10 +195,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = vars(parser.parse_args(arguments))
     command = {"extract": extract, "apply": apply}[given.pop("command")]
     try:
-        print(command(**given))
-    except Unreadable as error:
+        told = command(**given)
+    except (Unreadable, Taken, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    print(told)
     return 0
 
 

@@ -1,8 +1,8 @@
 """What the students' copies (`student.py`) of `notebooks/` and the teacher's (`teach.py`) share.
 
-Their outputs are cleared, so that a prediction is one. Each copy remembers with which cells it was
-written: so one that nobody has touched can be renewed when its notebook changes, and nobody's work
-is ever written over.
+Their outputs are cleared, so that a prediction is one. Each copy remembers which edition it is and
+with which cells it was written: so one that nobody has touched can be renewed when its notebook
+changes, nobody's work is ever written over, and no other notebook is touched.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 
 from minigpt import corpus
+from minigpt.classroom.console import say
 from minigpt.files import write_atomically
 
 # edition(notebook) makes a copy; renewed(there, fresh) says what becomes of the one that is there,
@@ -29,6 +30,7 @@ Renewed = Callable[[nbformat.NotebookNode, nbformat.NotebookNode], nbformat.Note
 PYTHON = {"name": "python", "version": platform.python_version(), "mimetype": "text/x-python",
           "codemirror_mode": {"name": "ipython", "version": 3}, "pygments_lexer": "ipython3",
           "nbconvert_exporter": "python", "file_extension": ".py"}
+NOT_OURS = "left alone"
 
 
 def without_outputs(notebook):
@@ -51,9 +53,28 @@ def has_run(notebook) -> bool:
                for cell in notebook.cells if cell.cell_type == "code")
 
 
+def mark(notebook) -> dict:
+    """What a copy remembers of itself: its `edition`, and its `cells`. Empty for what is no copy.
+    """
+    found = notebook.metadata.get("minigpt")
+    return found if isinstance(found, dict) else {}
+
+
 def as_written(notebook) -> bool:
     """Whether the cells are still those that the copy was written with, whatever they put out."""
-    return notebook.metadata.get("minigpt", {}).get("cells") == fingerprint(notebook)
+    return mark(notebook).get("cells") == fingerprint(notebook)
+
+
+def same_edition(there, fresh) -> bool:
+    """Whether the notebook that is there is an earlier copy of the same edition.
+
+    Older copies do not say which edition they are. They count where nothing is lost with them, and
+    where their cells tell.
+    """
+    if "edition" in mark(there) or "cells" not in mark(there):
+        return mark(there).get("edition") == mark(fresh)["edition"]
+    same_cells = mark(there)["cells"] == mark(fresh)["cells"]
+    return as_written(there) and (same_cells or not has_run(there))
 
 
 def fingerprint(notebook) -> str:
@@ -62,29 +83,35 @@ def fingerprint(notebook) -> str:
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
 
 
-def write_copies(edition: Edition, renewed: Renewed, source: Path, target: Path) -> list[str]:
+def write_copies(name: str, edition: Edition, renewed: Renewed, source: Path,
+                 target: Path) -> list[str]:
     """Writes the `edition` of each notebook in `source` into `target`; returns a line about each.
 
-    Raises FileNotFoundError where `source` has no notebooks, OSError naming the file where a copy
-    can't be written.
+    `name` is what its copies remember. Raises FileNotFoundError where `source` has no notebooks,
+    ValueError where `target` is the same folder, OSError naming the file where a copy can't be
+    written.
     """
     paths = sorted(source.glob("*.ipynb"))
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {source}")
     target.mkdir(parents=True, exist_ok=True)
-    return [f"{path.name}: {write_copy(edition(_read(path)), renewed, target / path.name)}"
+    if target.samefile(source):
+        raise ValueError(f"{target} is the folder of the notebooks themselves: name another one")
+    return [f"{path.name}: {write_copy(name, edition(_read(path)), renewed, target / path.name)}"
             for path in paths]
 
 
-def write_copy(fresh, renewed: Renewed, path: Path) -> str:
+def write_copy(name: str, fresh, renewed: Renewed, path: Path) -> str:
     """Writes the copy `fresh` to `path`, or what `renewed` makes of the one there; says which."""
-    fresh.metadata["minigpt"] = {"cells": fingerprint(fresh)}
+    fresh.metadata["minigpt"] = {"edition": name, "cells": fingerprint(fresh)}
     new, told = fresh, "written"
     if path.exists():
         try:
             there = _read(path)
         except (ValueError, AttributeError, nbformat.ValidationError):  # nbformat's, of other files
             return "left as it is, and it is no notebook. Rename it to get a fresh copy."
+        if not same_edition(there, fresh):
+            return f"{NOT_OURS}: it is {_whose(there)}. Rename it to get a fresh copy."
         new = renewed(there, fresh)
         if new == there:
             return ("up to date" if new == fresh
@@ -93,6 +120,11 @@ def write_copy(fresh, renewed: Renewed, path: Path) -> str:
             told = "outputs cleared, your changes kept. Rename it to get a fresh copy."
     write_atomically(path, (nbformat.writes(new) + "\n").encode())
     return told
+
+
+def _whose(there) -> str:
+    edition = mark(there).get("edition")
+    return f"a copy of another kind ({edition})" if edition else "no copy that this has written"
 
 
 def _read(path: Path):
@@ -108,9 +140,14 @@ def main(write: Callable[[Path, Path], list[str]], folder: str, title: str) -> i
     target = parser.parse_args().folder.expanduser()
     try:
         notebooks = corpus.data_folder().with_name("notebooks")     # what ships lies side by side
-        print("\n".join(write(notebooks, target)))
-    except OSError as error:
+        told = write(notebooks, target)
+    except (OSError, ValueError) as error:
         print(f"{title} could not be written: {error}", file=sys.stderr)
         return 1
-    print(f"{title} are in {target.resolve()}")
+    say("\n".join(told))
+    if all(NOT_OURS in line for line in told):
+        print(f"{title} were not written: {target.resolve()} has other notebooks. Name another "
+              "folder.", file=sys.stderr)
+        return 1
+    say(f"{title} are in {target.resolve()}")
     return 0

@@ -15,7 +15,7 @@ from torch import Tensor
 from minigpt import GPT, causal_mask
 from minigpt.classroom.controls import checkbox, option_slider, slider, text_box
 from minigpt.classroom.model_changes import when_trained
-from minigpt.classroom.plots import token_label
+from minigpt.classroom.plots import counted, token_label
 from minigpt.classroom.widgets import Explorer, Page
 from minigpt.model import evaluating
 from minigpt.self_attention import rotate
@@ -32,24 +32,16 @@ def attention_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
         weights = attention_of(gpt, ids)[layer - 1, head - 1]
         return [cut, attention_map(gpt, ids, weights, layer, head)]
 
-    return _following(
-        gpt,
-        Explorer(
-            draw,
-            {"text": text_box("text", text), **layer_and_head(gpt, text)},
-            wait=0.1,
-            beside=True,
-        ),
-    )
+    controls = {"text": text_box("text", text), **layer_and_head(gpt, text)}
+    return _following(gpt, Explorer(draw, controls, wait=0.1, beside=True))
 
 
 def head_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
     """The same with two switches: the causal mask, and a temperature that divides the scores."""
     def draw(text, layer, head, mask, temperature):
         ids, cut = last_ids(gpt, text)
-        q, k = (
-            tensor[layer - 1, head - 1] for tensor in queries_and_keys(gpt, ids)
-        )  # (T, d_head) each
+        # (T, d_head) each
+        q, k = (tensor[layer - 1, head - 1] for tensor in queries_and_keys(gpt, ids))
         scores = q @ k.T / q.shape[-1] ** 0.5 / temperature                                 # (T, T)
         if mask:
             scores = scores.masked_fill(~causal_mask(len(q)), float("-inf"))
@@ -71,21 +63,16 @@ def last_ids(gpt: GPT, text: str) -> tuple[list[int], str]:
     shown = ids[-min(SHOWN_TOKENS, gpt.model.config.context_length):]
     if len(shown) == len(ids):
         return ids, ""
-    return shown, (
-        f'<p class="minigpt-note">Your text has {len(ids)} tokens. Only its last '
-        f'{len(shown)} are read here, '
-        "as if the text began with them.</p>"
-    )
+    return shown, (f'<p class="minigpt-note">Your text has {len(ids)} tokens. Only its last '
+                   f"{len(shown)} are read here, as if the text began with them.</p>")
 
 
 def layer_and_head(gpt: GPT, text: str) -> dict:
     """The two sliders, at a head that is worth seeing."""
     config = gpt.model.config
     layer, head = telling_head(attention_of(gpt, last_ids(gpt, text)[0]))
-    return {
-        "layer": slider("layer", layer, 1, config.n_layers),
-        "head": slider("head", head, 1, config.n_heads),
-    }
+    return {"layer": slider("layer", layer, 1, config.n_layers),
+            "head": slider("head", head, 1, config.n_heads)}
 
 
 def telling_head(weights: Tensor) -> tuple[int, int]:
@@ -95,10 +82,8 @@ def telling_head(weights: Tensor) -> tuple[int, int]:
     of the sentence.
     """
     T = weights.shape[-1]
-    earlier = weights.masked_fill(torch.eye(T, dtype=torch.bool), 0)  # not at itself
-    earlier = torch.cat(
-        [torch.zeros_like(earlier[..., :1]), earlier[..., 1:]], dim=-1
-    )  # nor at the first
+    earlier = weights.masked_fill(torch.eye(T, dtype=torch.bool), 0)            # not at itself
+    earlier[..., 0] = 0                                                         # nor at the first
     decided = earlier.amax(-1).mean(-1)                                        # (n_layers, n_heads)
     layer, head = divmod(int(decided.argmax()), weights.shape[1])
     return layer + 1, head + 1
@@ -160,12 +145,12 @@ def attention_map(
 def map_in_words(labels: list[str], weights: Tensor, layer: int, head: int, masked: bool) -> str:
     """What the map shows, for those who can't see it."""
     most = int(weights[-1].argmax())
-    future = "" if masked else " The future is not hidden: the upper triangle has weights too."
+    future = " The future is not hidden: the upper triangle has weights too."
     return (
-        f"A {'lower triangle' if masked else 'full square'} of weights for {len(labels)} "
-        f"tokens in layer {layer}, "
-        f"head {head}. The last token, {labels[-1]}, looks most at {labels[most]}: "
-        f"{weights[-1, most]:.2f}.{future}"
+        f"A {'lower triangle' if masked else 'full square'} of weights for "
+        f"{counted(len(labels), 'token')} in layer {layer}, head {head}. "
+        f"The last token, {labels[-1]}, looks most at {labels[most]}: "
+        f"{weights[-1, most]:.2f}.{'' if masked or len(labels) == 1 else future}"
     )
 
 

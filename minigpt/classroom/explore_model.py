@@ -20,6 +20,7 @@ from minigpt.classroom.plots import (
     SMALLEST_FONT,
     Picture,
     bars,
+    counted,
     in_sight,
     in_words,
     lines,
@@ -107,8 +108,9 @@ def sizes_picture(config: GPTConfig) -> Picture:
     largest = max(counts, key=counts.get)
     return bars(list(counts), [n / 1e6 for n in counts.values()], value_label="million parameters",
                 show_values=in_sight, title=f"{sum(counts.values()) / 1e6:.2f} million parameters",
-                alt=f"{sum(counts.values()):,} parameters in a model with {config.n_layers} layers "
-                    f"and {config.d_model} channels; the largest part is the {largest} "
+                alt=f"{sum(counts.values()):,} parameters in a model with "
+                    f"{counted(config.n_layers, 'layer')} and {config.d_model} channels; "
+                    f"the largest part is the {largest} "
                     f"with {counts[largest]:,}.")
 
 
@@ -214,6 +216,6 @@ def overfit_picture(losses: list[float], vocab_size: int) -> Picture:
     axes.set(xlabel="step", ylabel="loss (nats per token)", title="One batch, again and again")
     return Picture(
         figure,
-        f"Over {len(losses)} steps the loss {in_words(losses[0], losses[-1])} nats per "
-        f"token. A line marks ln V, {ln_v:.2f}.",
+        f"Over {counted(len(losses), 'step')} the loss {in_words(losses, 'nats per token')}. "
+        f"A line marks ln V, {ln_v:.2f}.",
     )

@@ -8,7 +8,7 @@ import copy
 import html
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 
 import ipywidgets
@@ -225,20 +225,19 @@ class ChatPanel(Card):
     async def _say(self) -> None:
         # A task and not a loop in the callback: between two tokens the notebook stays alive, and
         # Stop is heard.
-        answer, shown = self._answer(), 0.0
+        shown = 0.0
         try:
-            for _ in answer:
-                now = asyncio.get_running_loop().time()
-                if now - shown > REDRAW:
-                    self._show()
-                    shown = now
-                await asyncio.sleep(0)
+            with closing(self._answer()) as answer:     # its turn ends at once, also a broken one
+                for _ in answer:
+                    now = asyncio.get_running_loop().time()
+                    if now - shown > REDRAW:
+                        self._show()
+                        shown = now
+                    await asyncio.sleep(0)
         except Exception as error:
             self.shown.value = error_box(error)
-            return
-        finally:
-            answer.close()                      # the turn is closed at once, also a broken one
-        self._show()
+        else:
+            self._show()
 
     def _answer(self) -> Iterator[None]:
         """Says the message and takes in the answer, piece by piece."""
@@ -246,13 +245,11 @@ class ChatPanel(Card):
         reply = self.chat.reply(values["message"], values["length"], values["temperature"],
                                 seed=values["seed"])
         self.said += [("you", values["message"]), ("SmolLM2", "")]
-        try:
+        with closing(reply):
             for piece in reply:
                 who, text = self.said[-1]
                 self.said[-1] = (who, text + piece)
                 yield
-        finally:
-            reply.close()
         self.announcer.words = self.said[-1][1]
         self._show()
 

@@ -127,7 +127,8 @@ def size_picture(text: str, sizes=SIZES):
     The text is one that none was trained on.
     """
     n_bytes = len(text.encode())
-    curves = {method: (sizes, [n_bytes / len(trained(method, size).encode(text)) for size in sizes])
+    curves = {method: (sizes, [n_bytes / max(1, len(trained(method, size).encode(text)))
+                               for size in sizes])
               for method in ("bpe", "substring")}
     curves["bytes"] = ((sizes[0], sizes[-1]), (1.0, 1.0))
     ends = ", ".join(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from minigpt.classroom.controls import chooser, log_slider, slider
 from minigpt.classroom.playground import probability_bars, sampling_sliders, settings
-from minigpt.classroom.plots import lines
+from minigpt.classroom.plots import counted, lines
 from minigpt.classroom.widgets import Explorer
 from minigpt.presets import DECAYS
 from minigpt.sampling import next_token_probs
@@ -19,24 +19,31 @@ def descent_explorer(rate: float = 0.1) -> Explorer:
             path.append(path[-1] - rate * 2 * path[-1])
         shown = [w for w in path if abs(w) < 9]
         bowl = [i / 10 for i in range(-50, 51)]
-        verdict = (
-            "it runs away"
-            if abs(path[-1]) > 4
-            else "it swings from side to side and never settles"
-            if abs(path[-1]) > 2 and rate > 0.9
-            else "it is still on its way"
-            if abs(path[-1]) > 0.1
-            else "it has arrived"
-        )
+        verdict = descent_in_words(rate, abs(path[-1]))
+        steps = ("20 steps" if len(shown) == len(path)
+                 else f"the first {len(shown) - 1} of 20 steps")
         return lines(
             {"loss w²": (bowl, [w * w for w in bowl]), "20 steps": (shown, [w * w for w in shown])},
             x_label="w",
             y_label="loss",
             title=f"after 20 steps w = {path[-1]:.3g}: {verdict}",
-            alt=f"A bowl, and 20 steps in it at a learning rate of {rate:.2f}: "
+            alt=f"A bowl, and {steps} in it at a learning rate of {rate:.2f}: "
             f"w ends at {path[-1]:.3g}; {verdict}.",
         )
     return Explorer(draw, {"rate": slider("learning rate", rate, 0.01, 1.05, 0.01)})
+
+
+def descent_in_words(rate: float, left: float) -> str:
+    """How 20 steps from 4 went; `left` is how far from the bottom they end. Each step multiplies w
+    by 1 − 2 · rate: it changes sides over a rate of a half, and comes no nearer from 1 on.
+    """
+    if left > 4.01:
+        return "it runs away"
+    if left > 3.99:
+        return "it swings from side to side and never settles"
+    if left > 0.1:
+        return f"it {'swings from side to side, and ' if rate > 0.5 else ''}is still on its way"
+    return "it has arrived"
 
 
 def schedule_explorer(
@@ -62,7 +69,8 @@ def schedule_explorer(
 
 def schedule_in_words(rates: Sequence[float], warmup: int, decay: str) -> str:
     """What the picture shows: the way up, if there is one, and the way down, if it goes down."""
-    up = f"climbs in a straight line to {max(rates):.2g} over {warmup} steps" if warmup else ""
+    steps = counted(warmup, "step")
+    up = f"climbs in a straight line to {max(rates):.2g} over {steps}" if warmup else ""
     down = ""
     if rates[-1] < max(rates):
         way = "half a cosine" if decay == "cosine" else "a straight line"

@@ -7,7 +7,7 @@ import html
 import math
 from collections.abc import Callable, Sequence
 
-from minigpt.classroom.plots import BLUE, RED, REFERENCE_LABEL, REFERENCE_LOSS
+from minigpt.classroom.plots import BLUE, RED, REFERENCE_LABEL, REFERENCE_LOSS, amount, spoken
 
 WIDTH, HEIGHT = 640, 330
 LEFT, RIGHT, TOP, BOTTOM = 74, 16, 34, 56
@@ -22,7 +22,7 @@ def loss_svg(training: Sequence[tuple[float, float]], held_out: Sequence[tuple[f
     measured on alone.
     """
     losses = [loss for _, loss in [*training, *held_out] if math.isfinite(loss)]
-    end = max(seconds, training[-1][0])
+    end = max([seconds, *(at for at, _ in training[-1:])])
     levels = [REFERENCE_LOSS] if with_reference else []
     low = max(0.0, min([*losses, *levels], default=0.0) - 0.1)
     high = max([*losses, *levels, low], default=0.0) + 0.3
@@ -42,7 +42,7 @@ def loss_svg(training: Sequence[tuple[float, float]], held_out: Sequence[tuple[f
             f'stroke-dasharray="2 4" stroke-width="2"/><text x="{right:.0f}" y="{level - 6:.1f}" '
             f'text-anchor="end" fill="#333">{REFERENCE_LABEL}</text>'
         )
-    thin = [*training[:-1:len(training) // POINTS + 1], training[-1]]
+    thin = [*training[:-1:len(training) // POINTS + 1], *training[-1:]]
     parts.append(
         f'<polyline class="training" points="{_points(thin, place)}" fill="none" '
         f'stroke="{BLUE}" stroke-width="3"/>'
@@ -54,11 +54,9 @@ def loss_svg(training: Sequence[tuple[float, float]], held_out: Sequence[tuple[f
     )
     parts += [
         f'<rect x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10" fill="{RED}"/>'
-        for x, y in map(place, held_out)
+        for x, y in map(place, held_out) if math.isfinite(y)
     ]
-    now, loss = training[-1]
-    words = f"After {now:.0f} of {seconds:g} seconds the training loss is {loss:.2f} nats per byte"
-    words += f", on held-out text {held_out[-1][1]:.2f}." if held_out else "."
+    words = in_words(training, held_out, seconds)
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(words)}" '
         'font-family="sans-serif" '
@@ -66,6 +64,17 @@ def loss_svg(training: Sequence[tuple[float, float]], held_out: Sequence[tuple[f
         f'height="{HEIGHT}" fill="white"/>'
         f"{''.join(parts)}</svg>"
     )
+
+
+def in_words(training: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]],
+             seconds: float) -> str:
+    """What the curve has come to, for those who can't see it."""
+    if not training:
+        return "No step has been trained yet."
+    now, loss = training[-1]
+    words = (f"After {now:.0f} of {seconds:g} seconds the training loss, smoothed, is "
+             f"{amount(loss, 'nats per byte')}")
+    return f"{words}, on held-out text {spoken(held_out[-1][1])}." if held_out else f"{words}."
 
 
 def _points(points: Sequence[tuple[float, float]], place: Callable) -> str:

@@ -46,10 +46,8 @@ class LiveTraining(Card):
     far it is.
     """
 
-    training: "LiveTraining | None" = (
-        None  # one at a time in a kernel: two would be half as fast each
-    )
-    latest: "LiveTraining | None" = None            # the panel made last
+    training: "LiveTraining | None" = None      # one in a kernel: two would be half as fast each
+    latest: "LiveTraining | None" = None        # the panel made last
 
     def __init__(self, gpt: GPT, seconds: int, size: dict):
         self.gpt, self.size = gpt, size
@@ -88,9 +86,8 @@ class LiveTraining(Card):
                 self.announcer,
                 group([self.picture, self.samples], "live"),
             ],
-            "<p><b>Live training.</b> In a running notebook: a choice of text and time; "
-            "Start, Pause, "
-            "Stop and keep; the loss curve as it grows; and what the model writes along the "
+            "<p><b>Live training.</b> In a running notebook: a choice of text and time; Start, "
+            "Pause, Stop and keep; the loss curve as it grows; and what the model writes along the "
             "way.</p>",
             "Live training: Start, Pause, Stop and keep",
         )
@@ -138,9 +135,8 @@ class LiveTraining(Card):
     def pause(self) -> None:
         """Wait after this step, or resume where it waits."""
         if self.state == "training":
-            self.pause_button.disabled = (
-                True  # until the step is done: `_run` knows when, and says so
-            )
+            # Until the step is done: `_run` knows when, and says so.
+            self.pause_button.disabled = True
             self._going.clear()
         elif self.state == "paused":
             self._going.set()
@@ -153,7 +149,12 @@ class LiveTraining(Card):
 
     def save_page(self, path: str = "ours.html") -> None:
         """Write the trained model as a web page, beside the notebook."""
-        self.gpt.save_page(path, title="Our GPT", history=self.history)
+        try:
+            self.gpt.save_page(path, title="Our GPT", history=self.history)
+        except (ValueError, OSError) as error:      # a name that is taken, a disk that is full
+            self._say(f"<b>Not saved.</b> {typed(str(error))}")
+            self.announcer.words = f"Not saved. {error}"
+            return
         self._say(f"Saved <code>{typed(path)}</code> beside this notebook: open it in any browser, "
                   "and take it home.")
 
@@ -282,17 +283,15 @@ class LiveTraining(Card):
             control.disabled = busy
         self.start_button.disabled = busy
         self.start_button.description = "Start" if self.report is None or busy else "Start anew"
-        self.start_button.tooltip = (
-            "a fresh model; the one that is here is given up" if not busy else ""
-        )
+        self.start_button.tooltip = ("" if busy
+                                     else "a fresh model; the one that is here is given up")
         self.pause_button.disabled = self.state not in ("training", "paused")
         self.pause_button.description = "Go on" if self.state == "paused" else "Pause"
         self.stop_button.disabled = not busy
         for button in (self.go_on_button, self.page_button):
             button.layout.display = None if self.state == "done" else "none"
-        self.go_on_button.tooltip = (
-            "the same model and text; the learning rate warms up and falls anew"
-        )
+        self.go_on_button.tooltip = ("the same model and text; the learning rate warms up and "
+                                     "falls anew")
 
     def _progress(self) -> str:
         left = max(0.0, self.seconds - self.report.seconds)

@@ -1,6 +1,6 @@
-"""A number as people type it: 8, 0.25, 0,25, 10,000, 10 000, 1/3, ln 256, 64·65/2.
+"""A number as people type it: 8, 0.25, 0,25, 10,000, 10 000, 1/3, 2 1/2, 10⁻³, ln 256, 64·65/2.
 
-Each country has its way. A comma may end the whole part or stand between thousands.
+Each country has its way, and its digits. A comma may end the whole part or stand between thousands.
 Where it could be either, both readings are returned: the one who asks knows which of them makes
 sense.
 """
@@ -9,6 +9,7 @@ import ast
 import math
 import operator
 import re
+import unicodedata
 from itertools import product
 
 LONGEST = 60                    # characters: nobody types more by hand
@@ -39,14 +40,18 @@ SIGNS = {
     "^": "**",
     "√": "sqrt ",
     "π": "pi",
+    "⁄": "/",
     "%": "/100",
-    "½": "(1/2)",
-    "⅓": "(1/3)",
-    "⅔": "(2/3)",
-    "¼": "(1/4)",
-    "¾": "(3/4)",
 }
-NUMERAL = r"\d[\d.,]*(?:[eE][+-]?\d+)?|[.,]\d+"
+FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
+RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+LOWERED = "₀₁₂₃₄₅₆₇₈₉"             # 101₂ would be read as 1012
+ABOUT = r"[≈~∼≃≅=]|(?:ca|circa|about|around|roughly|approx(?:imately)?|etwa|ungefähr)\b\.?"
+# What is counted, and has no other unit that it could be converted from, as bits and bytes have.
+COUNTED = r"(?:token|time|step|number|parameter|weight|head|layer|word|character|row|column)s?"
+# What stands between thousands, and what before decimals: also in Arabic, where it is never open.
+SEPARATORS = ((",", "."), (".", ","), ("٬", "٫"))
+NUMERAL = r"\d[\d.,٬٫]*(?:[eE][+-]?\d+)?|[.,٫]\d+"
 HELP = "Type a number, such as 8, 0.25, 1/3, 1e-3 or ln 256."
 
 
@@ -55,13 +60,11 @@ def readings(text: str) -> list[float]:
 
     Raises ValueError with a sentence where it is none.
     """
-    text = text.strip()
-    if not text or len(text) > LONGEST:
+    if len(text.strip()) > LONGEST:
         raise ValueError(HELP)
-    for sign, meaning in SIGNS.items():
-        text = text.replace(sign, meaning)
+    text = _bare(_plain_signs(text.strip()))
     text = re.sub(r"(?<=\d)[\s'’_](?=\d{3}(?!\d))", "", text)         # 10 000 and 10'000
-    pieces = re.split(rf"((?<![\w.,])(?:{NUMERAL}))", text)            # words and numerals, in turn
+    pieces = re.split(rf"((?<![\w.,٬٫])(?:{NUMERAL}))", text)         # words and numerals, in turn
     choices = [_numerals(piece) if i % 2 else [piece] for i, piece in enumerate(pieces)]
     found = [_evaluate("".join(choice)) for choice in product(*choices)]
     found = [value for value in found if value is not None]
@@ -70,17 +73,44 @@ def readings(text: str) -> list[float]:
     return list(dict.fromkeys(found))
 
 
+def _plain_signs(text: str) -> str:
+    """The same in ASCII, as far as it goes: ３, ٣ and ³ are digits, and ½ is a number."""
+    text = re.sub("log₂|log₁₀", lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    if any(sign in LOWERED for sign in text):
+        raise ValueError(HELP)
+    text = re.sub(rf"(?<![\d.,])(\d+)\s?([{FRACTIONS}])",                      # 1½
+                  lambda found: f"({found[1]}+{unicodedata.numeric(found[2])})", text)
+    text = re.sub(f"[{FRACTIONS}]", lambda found: f"({unicodedata.numeric(found[0])})", text)
+    text = re.sub("[⁰¹²³⁴-⁹⁺⁻]+", lambda found: f"**({found[0].translate(RAISED)})", text)
+    for sign, meaning in SIGNS.items():
+        text = text.replace(sign, meaning)
+    text = "".join(str(unicodedata.decimal(sign, sign))
+                   for sign in unicodedata.normalize("NFKC", text))
+    return text.replace("%", SIGNS["%"])                                # there are wider ones too
+
+
+def _bare(text: str) -> str:
+    """Without "about" before it and "tokens" behind it; 2 1/2 as a sum."""
+    text = re.sub(rf"^(?:{ABOUT})\s*", "", text, flags=re.IGNORECASE)
+    text = re.sub(rf"(?<=\d)\s+{COUNTED}$", "", text, flags=re.IGNORECASE)
+    mixed = re.fullmatch(r"([+-]?)\s*(\d+)\s+(\d\d?)\s*/\s*(\d\d?)", text)
+    if mixed and int(mixed[3]) < int(mixed[4]):
+        return "{}({}+{}/{})".format(*mixed.groups())
+    return text
+
+
 def _numerals(written: str) -> list[str]:
     """What one numeral may be, as Python writes it.
 
     "5,545" is 5545 or 5.545, "0,667" only 0.667.
     """
-    mantissa, exponent = re.fullmatch(r"([\d.,]+)(.*)", written).groups()
+    mantissa, exponent = re.fullmatch(r"([\d.,٬٫]+)(.*)", written).groups()
     meant = []
-    for thousands, decimal in ((",", "."), (".", ",")):
+    for thousands, decimal in SEPARATORS:
         grouped = re.fullmatch(rf"[1-9]\d{{0,2}}(\{thousands}\d{{3}})+(\{decimal}\d+)?", mantissa)
         plain = re.fullmatch(rf"\d*\{decimal}\d+|\d+\{decimal}?", mantissa)
-        if grouped or plain:
+        indian = re.fullmatch(r"[1-9]\d?(,\d\d)+,\d{3}(\.\d+)?", mantissa) and thousands == ","
+        if grouped or plain or indian:
             meant.append(mantissa.replace(thousands, "").replace(decimal, "."))
     if re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", mantissa):
         meant.sort(key=lambda number: "." not in number)            # 3.142 is seldom three thousand

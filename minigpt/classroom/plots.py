@@ -14,6 +14,7 @@ same look.
 import base64
 import html
 import io
+import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
@@ -94,9 +95,8 @@ class Picture:
 
     def __init__(self, figure: Figure, alt: str):
         if not alt.strip():
-            raise ValueError(
-                "alt must say what the picture shows, for those who can't see it; it is empty"
-            )
+            raise ValueError("alt must say what the picture shows, for those who can't see it; "
+                             "it is empty")
         for text in figure.findobj(Text):
             if text.get_text() and text.get_visible() and text.get_fontsize() < SMALLEST_FONT:
                 raise ValueError(f"text in a picture must be at least {SMALLEST_FONT} points, "
@@ -152,12 +152,9 @@ def token_label(token: bytes) -> str:
             text, token = token.decode("utf-8"), b""
         except UnicodeDecodeError as error:
             text = token[:error.start].decode("utf-8")
-            label, token, text = (
-                label + _visible(text),
-                token[error.end :],
-                token[error.start : error.end],
-            )
-            label += f"⟨{text.hex(' ').upper()}⟩"
+            broken = token[error.start:error.end]
+            label += _visible(text) + f"⟨{broken.hex(' ').upper()}⟩"
+            token = token[error.end:]
         else:
             label += _visible(text)
     return "◌" + label if label and unicodedata.combining(label[0]) else label
@@ -292,18 +289,9 @@ def heat_map(
     if show_values and cell >= 0.5:
         for (row, column), value in np.ndenumerate(matrix):
             if np.isfinite(value):
-                dark = (
-                    image.norm(value) < 0.43
-                )  # where white stands out more from viridis than black
-                axes.text(
-                    column,
-                    row,
-                    f"{value:{show_values}}",
-                    ha="center",
-                    va="center",
-                    fontsize=SMALLEST_FONT,
-                    color="white" if dark else "black",
-                )
+                dark = image.norm(value) < 0.43     # white stands out more from viridis than black
+                axes.text(column, row, f"{value:{show_values}}", ha="center", va="center",
+                          fontsize=SMALLEST_FONT, color="white" if dark else "black")
     return Picture(figure, alt)
 
 
@@ -359,17 +347,54 @@ def smoothed(values: Sequence[float], share: float = 0.9) -> list[float]:
     return result
 
 
-def in_words(first: float, last: float) -> str:
-    """What became of a loss: "falls from 4.10 to 1.52", or rises, or stays.
+def spoken(value: float) -> str:
+    """A loss in words, also one that training has driven out of all numbers."""
+    return f"{value:.2f}" if np.isfinite(value) else "no finite number"
 
-    It says so as far as the two decimals can tell.
+
+def amount(value: float, unit: str) -> str:
+    """1.52 nats, or no finite number of nats."""
+    return f"{spoken(value)}{' ' if np.isfinite(value) else ' of '}{unit}"
+
+
+def counted(number: int, what: str) -> str:
+    """1 step, 2 steps."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def in_words(losses: Sequence[float], unit: str) -> str:
+    """What became of a loss: "falls from 4.10 to 1.52 nats", or rises, or stays, or is but one.
+
+    It says so as far as the two decimals can tell, and where it turned on the way, how far it came.
     """
-    before, after = f"{first:.2f}", f"{last:.2f}"
-    if before == after:
-        return f"stays at {before}"
+    if not len(losses):
+        return "has not been measured"
+    first, last = losses[0], losses[-1]
+    if len(losses) == 1:
+        return f"is {amount(first, unit)}"
+    turns, end = _turns(losses), amount(last, unit)
     if not (np.isfinite(first) and np.isfinite(last)):
-        return f"goes from {before} to {after}"
-    return f"{'falls' if last < first else 'rises'} from {before} to {after}"
+        course = f"goes from {spoken(first)} to {end}"
+    elif spoken(first) != spoken(last):
+        course = f"{'falls' if last < first else 'rises'} from {spoken(first)} to {end}"
+    else:
+        course = f"{'begins and ends' if turns else 'stays'} at {end}"
+    return course + (f", with {' and '.join(turns)} on the way" if turns else "")
+
+
+def _turns(losses: Sequence[float]) -> list[str]:
+    """How low and how high a loss was between its ends, where that is more than its jitter."""
+    finite = [loss for loss in losses if np.isfinite(loss)]
+    ends = [loss for loss in (losses[0], losses[-1]) if np.isfinite(loss)]
+    turns = []
+    if finite:
+        low, high = min(finite), max(finite)
+        jitter = max(0.005, 0.1 * (high - low))
+        turns += [f"a low of {low:.2f}"] if low < min(ends, default=math.inf) - jitter else []
+        turns += [f"a high of {high:.2f}"] if high > max(ends, default=-math.inf) + jitter else []
+    if not np.isfinite(losses[1:-1]).all():
+        turns.append("values that are no finite number")
+    return turns
 
 
 def loss_curve(history) -> Picture:
@@ -381,10 +406,10 @@ def loss_curve(history) -> Picture:
         raise ValueError("history must hold at least one step")
     training = smoothed(history.train_loss)
     series = {"training (smoothed)": (history.steps, training)}
-    course = in_words(training[0], training[-1])
-    alt = f"The training loss {course} nats per byte in {history.steps[-1]} steps."
+    course = in_words(training, f"nats per byte in {counted(history.steps[-1], 'step')}")
+    alt = f"The training loss, smoothed, {course}."
     if history.val_steps:
         series["held out"] = (history.val_steps, history.val_loss)
-        alt += f" On held-out text it ends at {history.val_loss[-1]:.2f}."
+        alt += f" On held-out text it ends at {spoken(history.val_loss[-1])}."
     return lines(series, x_label="step", y_label="loss (nats per byte)", alt=alt,
                  levels={REFERENCE_LABEL: REFERENCE_LOSS})

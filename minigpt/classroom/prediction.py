@@ -18,7 +18,8 @@ from pathlib import Path
 
 import ipywidgets
 
-from minigpt import files
+from minigpt import arguments, files
+from minigpt.arguments import takes
 from minigpt.classroom import questions
 from minigpt.classroom.controls import Announcer, TextBox
 from minigpt.classroom.numerals import readings
@@ -26,14 +27,15 @@ from minigpt.classroom.questions import Question
 from minigpt.classroom.widgets import Card, Page, guarded, prose, styled, typed
 
 FOLDER = Path.cwd() / "answers"         # a kernel starts in its notebook's folder
-COLUMNS = ("notebook", "question", "text", "answer", "right", "tries", "time")
+KINDS = {"notebook": str, "question": str, "text": str, "answer": str, "right": bool, "tries": int,
+         "time": str}
+COLUMNS = tuple(KINDS)
+EXPORTED = ("name", *COLUMNS)
 
-listeners: list[
-    Callable[[dict], None]
-] = []  # each is told of every answer: a dict with these COLUMNS
-_unsaved: dict[
-    str, dict[str, dict]
-] = {}  # what could not be written: notebook -> question -> record
+# Each is told of every answer: a dict with these COLUMNS.
+listeners: list[Callable[[dict], None]] = []
+# What could not be written: notebook -> question -> record.
+_unsaved: dict[str, dict[str, dict]] = {}
 _asked: dict[str, None] = {}         # the notebooks whose questions this kernel has shown, in order
 
 
@@ -48,15 +50,19 @@ def read_answers(notebook: str) -> dict[str, dict]:
     unsaved = _unsaved.get(notebook, {})
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if not all(record.keys() == set(COLUMNS) for record in kept.values()):
+        if not all(map(_is_record, kept.values())):
             raise ValueError("it has other columns")
     except (FileNotFoundError, NotADirectoryError):
         return unsaved
-    except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{file} does not hold answers ({error}): rename it, and answer again"
-        ) from None
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{file} does not hold answers ({error}): move it elsewhere, and answer "
+                         "again") from None
     return unsaved | kept
+
+
+def _is_record(record) -> bool:
+    return (isinstance(record, dict) and record.keys() == KINDS.keys()
+            and all(isinstance(record[name], kind) for name, kind in KINDS.items()))
 
 
 def keep_answer(question: Question, answer: str, right: bool) -> str:
@@ -66,13 +72,8 @@ def keep_answer(question: Question, answer: str, right: bool) -> str:
     """
     answers = read_answers(question.notebook)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    present = dict(
-        zip(
-            COLUMNS,
-            (question.notebook, question.key, question.text, answer, right, 1, now),
-            strict=True,
-        )
-    )
+    values = (question.notebook, question.key, question.text, answer, right, 1, now)
+    present = dict(zip(COLUMNS, values, strict=True))
     record = answers.setdefault(question.key, present | {"tries": 0})
     record["tries"] += 1
     _tell(present | {"tries": record["tries"]})
@@ -127,42 +128,73 @@ class Predictions(dict):
 
 def predictions() -> Predictions:
     """The first answers to the questions of this notebook, those of earlier days too."""
-    return _all_of(_asked)
+    return Predictions(_records(_asked))
 
 
-def _all_of(notebooks) -> Predictions:
-    return Predictions(
-        {
-            f"{notebook}/{key}": record
-            for notebook in notebooks
-            for key, record in read_answers(notebook).items()
-        }
-    )
+def _records(notebooks) -> dict[str, dict]:
+    return {f"{notebook}/{key}": record
+            for notebook in notebooks for key, record in read_answers(notebook).items()}
 
 
+@takes(path=arguments.path, name=arguments.text)
 def export_predictions(path, name: str = "") -> Path:
     """Writes the first answers in all notebooks of this folder to a .csv or .json file.
 
     It is written whole or not at all. One row a question, with the columns name (yours, or what you
     like), notebook, question (its key), text (its words), answer, right (True or False), tries,
-    time (of the first answer, UTC). Raises ValueError for another kind of file, OSError naming the
-    file where it cannot be written; the one that was there is then unchanged.
+    time (of the first answer, UTC). A file among the answers that holds none is named and left out.
+    Raises ValueError for another kind of file, for one in the folder of the answers and for one
+    that is there and is no such export; OSError naming the file where it cannot be written; the one
+    that was there is then unchanged.
     """
-    path = Path(path).expanduser()
-    notebooks = dict.fromkeys([*sorted(file.stem for file in FOLDER.glob("*.json")), *_unsaved])
-    rows = [{"name": name} | record for record in _all_of(notebooks).values()]
+    _check_export(path)
+    rows = [{"name": name} | record for record in _all_records().values()]
     if path.suffix == ".json":
         text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
-    elif path.suffix == ".csv":
+    else:
         file = io.StringIO()
-        table = csv.DictWriter(file, ["name", *COLUMNS], lineterminator="\n")
+        table = csv.DictWriter(file, EXPORTED, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
         text = file.getvalue()
-    else:
-        raise ValueError(f"path must end in .json or .csv, not {path.name!r}")
     files.write_atomically(path, text.encode())
     return path
+
+
+def _check_export(path: Path) -> None:
+    if path.suffix not in (".json", ".csv"):
+        raise ValueError(f"path must end in .json or .csv, not {path.name!r}")
+    # By its own name, and by the one that it is a link to.
+    if FOLDER.resolve() in (path.parent.resolve(), path.resolve().parent):
+        raise ValueError(f"path must be outside of {FOLDER}, where the answers are kept, "
+                         f"not {str(path)!r}")
+    if path.is_file() and not _is_export(path):
+        raise ValueError(f"path must be a new file or an earlier export, and {path} is neither: "
+                         "it is left as it is")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether nothing is lost when an export takes the place of this file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not text or path.suffix == ".csv":
+            return not text or text.splitlines()[0] == ",".join(EXPORTED)
+        rows = json.loads(text)
+        return isinstance(rows, list) and all(row.keys() == set(EXPORTED) for row in rows)
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _all_records() -> dict[str, dict]:
+    """What was answered in all notebooks of this folder; says which files hold no answers."""
+    names = dict.fromkeys([*sorted(file.stem for file in FOLDER.glob("*.json")), *_unsaved])
+    records = {}
+    for notebook in names:
+        try:
+            records |= _records([notebook])
+        except (OSError, ValueError) as error:
+            print(f"Left out: {error}")
+    return records
 
 
 # ---- the question on the page
@@ -246,9 +278,8 @@ class Choice(Prediction):
 
     def _choose(self, option: str) -> None:
         self.answer(option)
-        self.buttons[
-            option
-        ].description = f"{'✓' if self.question.answers[option] is True else '✗'} {option}"
+        mark = "✓" if self.question.answers[option] is True else "✗"
+        self.buttons[option].description = f"{mark} {option}"
 
 
 class Number(Prediction):

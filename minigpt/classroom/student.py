@@ -110,7 +110,7 @@ def renewed(there, fresh):
 
 
 # (source, target) -> what to say
-write_copies = functools.partial(editions.write_copies, student_copy, renewed)
+write_copies = functools.partial(editions.write_copies, "student", student_copy, renewed)
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ def renewed(there, fresh):
     return fresh if editions.as_written(there) else editions.without_outputs(there)
 
 
-write_copies = functools.partial(editions.write_copies, editions.without_outputs, renewed)
+write_copies = functools.partial(editions.write_copies, "teach", editions.without_outputs, renewed)
 
 
 def main() -> int:

@@ -122,17 +122,14 @@ def show_source(thing) -> Markdown:
     """
     try:
         source = inspect.getsource(thing).rstrip()
-        file = Path(
-            inspect.getsourcefile(inspect.unwrap(thing))
-        )  # torch.no_grad, say, is from elsewhere
+        # Of what is decorated, its own file: torch.no_grad, say, is from elsewhere.
+        file = Path(inspect.getsourcefile(inspect.unwrap(thing)))
     except (TypeError, OSError):
-        raise TypeError(
-            f"show_source needs a module, class or function written in Python, not {thing!r}"
-        ) from None
+        raise TypeError("show_source needs a module, class or function written in Python, "
+                        f"not {thing!r}") from None
     package = Path(__file__).parents[1]
-    name = (
-        file.relative_to(package.parent).as_posix() if file.is_relative_to(package) else file.name
-    )
+    ours = file.is_relative_to(package)
+    name = file.relative_to(package.parent).as_posix() if ours else file.name
     fence = "`" * max([3] + [len(ticks) + 1 for ticks in re.findall("`{3,}", source)])
     return Source(f"**{name}**\n\n{fence}python\n{source}\n{fence}", name)
 

@@ -11,6 +11,7 @@ as it is.
 
 import csv
 import io
+from pathlib import Path
 
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.plugins import ExportPlugin
@@ -21,18 +22,21 @@ from minigpt.files import write_atomically
 class Table(ExportPlugin):
     """What both files share: which students and assignments, and their marks."""
 
+    heads: list[str]            # of the columns before the marks
+
     def export(self, gradebook: Gradebook) -> None:
         """Writes the file that `--to` names, whole or not at all."""
         students = [student for student in gradebook.students
                     if not self.student or student.id in map(str, self.student)]
         assignments = [assignment for assignment in gradebook.assignments
                        if not self.assignment or assignment.name in map(str, self.assignment)]
-        path = self.to or f"{type(self).__name__.lower()}.csv"
+        path = Path(self.to or f"{type(self).__name__.lower()}.csv").expanduser()
         table = io.StringIO(newline="")
         csv.writer(table).writerows(self.rows(gradebook, students, assignments))
         try:
+            self.check_replaceable(path)
             write_atomically(path, table.getvalue().encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise SystemExit(f"The marks could not be written: {error}") from None
         self.log.info("%d students, %d assignments: %s", len(students), len(assignments), path)
         for assignment in assignments:
@@ -41,6 +45,15 @@ class Table(ExportPlugin):
                     self.log.warning("%s of %s is not marked, and its field left empty: what "
                                      "autograde said of it tells why.", assignment.name,
                                      submission.student.id)
+
+    def check_replaceable(self, path: Path) -> None:
+        """Raises ValueError, or OSError, where something else than earlier marks would be lost."""
+        if path.is_file() and path.stat().st_size:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                first = file.readline()
+            if not first.startswith(",".join(self.heads)):
+                raise ValueError(f"{path} is there and holds no such marks, and is left as it is: "
+                                 "name another file with --to")
 
     def rows(self, gradebook: Gradebook, students, assignments):
         """The lines of the file, the heads first."""
@@ -54,10 +67,11 @@ class Moodle(Table):
     their address. The maximum of an assignment stands in the head of its column.
     """
 
+    heads = ["ID number", "Email address", "First name", "Last name"]
+
     def rows(self, gradebook: Gradebook, students, assignments):
         """The heads, then a line for each student."""
-        yield ["ID number", "Email address", "First name", "Last name",
-               *(f"{assignment.name} (of {number(assignment.max_score)})"
+        yield [*self.heads, *(f"{assignment.name} (of {number(assignment.max_score)})"
                  for assignment in assignments)]
         for student in students:
             yield [student.id, student.email or "", student.first_name or "",
@@ -72,10 +86,11 @@ class Canvas(Table):
     name of their folder in `submitted/`.
     """
 
+    heads = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
+
     def rows(self, gradebook: Gradebook, students, assignments):
         """The heads, the points possible, then a line for each student."""
-        yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section",
-               *(assignment.name for assignment in assignments)]
+        yield [*self.heads, *(assignment.name for assignment in assignments)]
         yield ["    Points Possible", "", "", "", "",
                *(number(assignment.max_score) for assignment in assignments)]
         for student in students:

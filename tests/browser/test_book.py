@@ -23,7 +23,7 @@ WHOLE = {"index.html", "notebooks/00_play.html", "docs/teaching/README.html", "r
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
     out = tmp_path_factory.mktemp("book") / "with a space"
-    assert builder.build(out) == 0
+    assert builder.main([str(out)]) == 0
     return out
 
 

@@ -213,6 +213,93 @@ def test_a_file_that_is_no_notebook_is_left_alone(edition, content, tmp_path):
     assert folder.copy.read_text() == content
 
 
+OTHER = {student: teach, teach: student}
+
+
+@pytest.mark.parametrize("edition", [student, teach])
+def test_a_copy_of_another_edition_and_a_notebook_that_is_no_copy_are_left_alone(edition, tmp_path):
+    folder, other = Folder(tmp_path, edition), OTHER[edition]
+    (told,) = other.write_copies(folder.source, folder.target)
+    assert told == "one.ipynb: written"
+    folder.work(run_a_cell)
+    theirs = folder.copy.read_bytes()
+    assert f"left alone: it is a copy of another kind ({other.__name__.rpartition('.')[2]})" in folder.write()
+    assert folder.copy.read_bytes() == theirs
+    for change in (run_a_cell, answer_in_words):
+        for mark in ({}, {"minigpt": "a string"}):
+            notebook = small_notebook()
+            notebook.metadata.update(mark)
+            change(notebook)
+            nbformat.write(notebook, folder.copy)
+            theirs = folder.copy.read_bytes()
+            assert "left alone: it is no copy that this has written" in folder.write()
+            assert folder.copy.read_bytes() == theirs
+
+
+def forget_the_edition(notebook):                               # as copies were before there were names
+    del notebook.metadata["minigpt"]["edition"]
+
+
+def test_an_older_copy_for_a_student_is_renewed_where_nothing_is_lost(students):
+    students.write()
+    students.work(forget_the_edition)
+    students.change("# Title", "# New title")
+    assert students.write() == "one.ipynb: written"
+    students.work(forget_the_edition)
+    mine = students.work(answer_in_words)
+    assert "left alone" in students.write() and students.copy.read_bytes() == mine
+
+
+def test_an_older_copy_of_the_teachers_is_renewed_where_its_cells_tell_that_it_is_one(teachers):
+    teachers.write()
+    teachers.work(forget_the_edition)
+    teachers.work(run_a_cell)
+    assert teachers.write() == "one.ipynb: written", "the outputs of the last lesson are gone"
+    teachers.work(forget_the_edition)
+    mine = teachers.work(run_a_cell)
+    teachers.change("# Title", "# New title")
+    assert "left alone" in teachers.write() and teachers.copy.read_bytes() == mine
+
+
+@pytest.mark.parametrize("edition", [student, teach])
+@pytest.mark.parametrize("road", ["straight", "by a link"])
+def test_the_notebooks_themselves_are_no_place_for_copies(edition, road, tmp_path):
+    folder = Folder(tmp_path, edition)
+    before = (folder.source / "one.ipynb").read_bytes()
+    if road == "by a link":
+        (tmp_path / "link").symlink_to(folder.source)
+    with pytest.raises(ValueError, match="is the folder of the notebooks themselves: name another one"):
+        edition.write_copies(folder.source, tmp_path / "link" if road == "by a link" else folder.source)
+    assert (folder.source / "one.ipynb").read_bytes() == before
+
+
+def test_where_no_copy_is_written_the_command_does_not_say_that_they_are_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["teach", str(tmp_path / "student")])
+    monkeypatch.setattr(editions.corpus, "data_folder", lambda: tmp_path / "data")
+    folder = Folder(tmp_path, student)
+    student.write_copies(folder.source, tmp_path / "student")
+    assert teach.main() == 1
+    assert "The teacher's copies were not written" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["teach", str(folder.source)])
+    assert teach.main() == 1
+    assert "is the folder of the notebooks themselves" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["student", str(tmp_path / "student")])
+    folder.copy = tmp_path / "student" / "one.ipynb"
+    folder.work(answer_in_words)
+    assert student.main() == 0, "work of one's own is no failure"
+
+
+def test_whoever_has_read_enough_ends_it_quietly(tmp_path):
+    """As `… | head -1` does, or here `true`: the pipe is shut before the first word."""
+    readable, pipe = os.pipe()
+    os.close(readable)
+    run = subprocess.run([sys.executable, "-m", "minigpt.classroom.student"], cwd=tmp_path, stdout=pipe,
+                         stderr=subprocess.PIPE, text=True, timeout=300)
+    os.close(pipe)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(list((tmp_path / "student").glob("*.ipynb"))) == len(NOTEBOOKS)
+
+
 def test_a_folder_without_notebooks_is_no_success(tmp_path):
     with pytest.raises(FileNotFoundError, match="there are no notebooks in"):
         student.write_copies(tmp_path, tmp_path / "student")

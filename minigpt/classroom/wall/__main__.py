@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
+from minigpt.classroom.console import say
 from minigpt.classroom.wall.server import Wall
 from minigpt.classroom.wall.store import Store
 from minigpt.classroom.wall.words import unguessable
@@ -69,7 +70,7 @@ async def serve(store: Store, port: int, lan: bool) -> None:
     wall = Wall(store, f"http://{host}:{port}/{store.get('word')}")
     gc.freeze()     # all that was imported: to look through it for garbage takes 0.2 s each time
     wall.listen_on(sockets)
-    print(what_to_do(wall, f"http://127.0.0.1:{port}", lan), flush=True)
+    say(what_to_do(wall, f"http://127.0.0.1:{port}", lan))
     await asyncio.Event().wait()
 
 
