@@ -88,7 +88,7 @@ class RunFile:
         try:
             files.save_tensors(self.path, KIND, state.tensors(),
                                {"settings": json.dumps(self.settings)})
-        except OSError as error:
+        except (OSError, ValueError) as error:
             print(f"minigpt: the run could not be written down at step {state.step}, and training "
                   f"goes on: {error}", file=sys.stderr)
 

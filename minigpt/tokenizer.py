@@ -19,6 +19,7 @@ import operator
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice, pairwise
 from pathlib import Path
 
@@ -350,10 +351,11 @@ class Tokenizer:
 
 def _is_a_tokenizers(path: Path) -> bool:
     """Whether a file is a tokenizer's, a damaged one's too, or a `.vocab`."""
-    if path.suffix.lower() == ".vocab" or not path.is_file():
-        return True
-    with open(path, "rb") as file:
-        return file.read(len(BEGINNING)) == BEGINNING
+    content = path.read_bytes() if path.is_file() else b""
+    if path.suffix.lower() == ".vocab" and content:
+        with suppress(ValueError):
+            return bool(_parse_reference(content))
+    return content.startswith(BEGINNING)
 
 
 def _word_rule(method: str, tokens: Iterable[bytes]) -> str:

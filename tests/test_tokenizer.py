@@ -644,3 +644,14 @@ def test_a_broken_reference_vocabulary_is_refused(content, complaint, tmp_path):
     (tmp_path / "old.vocab").write_bytes(content)
     with pytest.raises(ValueError, match=f"old.vocab is no file of a tokenizer: .*{complaint}"):
         Tokenizer.load(tmp_path / "old.vocab")
+
+
+def test_a_vocab_gives_way_to_a_tokenizer_and_somebodys_words_do_not(tmp_path):
+    path, saved = tmp_path / "a.vocab", Tokenizer.train("of a test", 256, "bytes")
+    path.write_bytes(b"\x03abc\x01d")
+    saved.save(path)
+    assert Tokenizer.load(path) == saved
+    path.write_text("a list of difficult words")
+    with pytest.raises(ValueError, match="a.vocab is there and is no file of a tokenizer, and stays"):
+        saved.save(path)
+    assert path.read_text() == "a list of difficult words"

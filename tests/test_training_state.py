@@ -171,3 +171,16 @@ def test_who_stops_early_is_not_left_with_a_bad_model(monkeypatch):
     with pytest.raises(TrainingDiverged, match="step 3"):
         loop.close()
     assert same(before, weights_of(model))
+
+
+def test_what_is_of_another_run_changes_nothing():
+    state = run(a_model(), MUON, steps=3)[1]
+    good, before = copies(state.tensors()), (weights_of(state.model), state.step, state.seconds)
+    moment = next(name for name, tensor in good.items() if name.startswith("optimizer.") and tensor.dim())
+    for spoiled in (good | {"progress": torch.zeros(2)}, good | {moment: torch.zeros(3)},
+                    good | {"optimizer.0.999.step": torch.tensor(1.0)},
+                    {name: tensor for name, tensor in good.items() if name != "model.norm.weight"}, {}):
+        with pytest.raises(ValueError, match="tensors must be those of a run with this model"):
+            state.load({name: tensor + 1 if name.startswith("model.") else tensor for name, tensor in spoiled.items()})
+        assert same(weights_of(state.model), before[0]) and (state.step, state.seconds) == before[1:]
+    state.load(good)
