@@ -124,8 +124,10 @@ def _temporary(target: Path) -> str:
 
 def _beginning(target: Path) -> str:
     """How the names of its unfinished files begin: eight letters and an ending have to fit too."""
-    room = LONGEST_NAME - len("..") - 8 - len(UNFINISHED)
-    return f".{os.fsencode(target.name)[:room].decode(errors='ignore')}."
+    name, room = target.name, LONGEST_NAME - len("..") - 8 - len(UNFINISHED)
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return f".{name}."
 
 
 def _remove_abandoned(path: Path) -> None:

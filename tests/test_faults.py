@@ -282,6 +282,7 @@ def test_a_tokenizer_that_does_not_fit(tokenizer, path):
 
 
 def test_a_run_file_is_no_model_and_a_model_is_no_run(path, tmp_path):
+    path.unlink()
     files.save_tensors(path, "minigpt training run", {}, {})
     refused(path, "says 'minigpt training run' of its format")
 

@@ -24,7 +24,7 @@ from commands import CONTEXT, TEXT, TINY, Result
 from small import ADAM, MUON, SIXTEEN_BITS, a_model, a_text
 
 import minigpt
-from minigpt import GPT, files, ranks
+from minigpt import GPT, files, ranks, train_command
 from minigpt.__main__ import main
 from minigpt.run_file import KIND as RUN
 from minigpt.training import evaluate, training_loop
@@ -372,7 +372,7 @@ def on_another(rank, words, texts):
 
 def of_another_version(rank, words):
     if rank == 1:
-        minigpt.__version__ = "9.9.9"
+        train_command.__version__ = "9.9.9"
     return main([str(word) for word in words])
 
 

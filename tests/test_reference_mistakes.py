@@ -8,6 +8,7 @@ import json
 import math
 import struct
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import minigpt
 from minigpt import GPT, GPTConfig, GPTModel, Tokenizer, TransformerBlock, files, training, vocabulary
 from minigpt.batches import TokenizedText, epoch_batch, random_batch
+from minigpt.gpt import KIND
 from minigpt.sampling import generate_ids, next_token_probs
 from minigpt.tokenizer import METHODS
 from minigpt.training import evaluate, learning_rate, training_loop
@@ -154,8 +156,8 @@ def test_mistake_a_model_larger_than_its_vocabulary_sampling_ids_that_cannot_be_
     model = GPTModel(GPTConfig(vocab_size=n + difference, context_length=12, d_model=8, n_heads=2, d_ff=0))
     with pytest.raises(ValueError, match=f"vocab_size must be the tokenizer's, {n}, not {n + difference}"):
         GPT(gpt.tokenizer, model)
-    gpt.model = model                                  # a file in which they differ is refused as well
-    gpt.save(tmp_path / "a.safetensors")
+    metadata = {"config": json.dumps(asdict(model.config)), "tokenizer": gpt.tokenizer.to_json()}
+    files.save_tensors(tmp_path / "a.safetensors", KIND, model.state_dict(), metadata)
     with pytest.raises(ValueError, match=rf"a.safetensors .*vocab_size must be the tokenizer's, {n}"):
         GPT.load(tmp_path / "a.safetensors")
 
