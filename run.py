@@ -607,7 +607,8 @@ def notebooks():
     return sorted(os.path.relpath(path, ROOT) for path in found)
 
 
-PARALLEL = ["-n", str(min(4, max(2, os.cpu_count() or 1))), "--dist", "loadfile"]
+# In the order of their names the long files do not all come last, when the other workers have nothing left to do.
+PARALLEL = ["-n", str(min(4, max(2, os.cpu_count() or 1))), "--dist", "loadfile", "--no-loadscope-reorder"]
 PARTS = {       # in the order in which they run
     "unit": ("unit and property tests",
              lambda: ["tests", "--ignore=tests/browser", "-m", "not slow"] + PARALLEL),

@@ -758,7 +758,8 @@ def test_one_part_takes_pytests_options(copy):
     copy.started()
     assert copy.run("test", "browser", "--", "-k", "slider")[0] == 0
     (browser,) = copy.started()
-    assert browser["arguments"] == ["tests/browser", "-m", "not slow", "-n", WORKERS, "--dist", "loadfile", "-k", "slider"]
+    assert browser["arguments"] == ["tests/browser", "-m", "not slow", "-n", WORKERS, "--dist", "loadfile",
+                                    "--no-loadscope-reorder", "-k", "slider"]
 
 
 @pytest.mark.parametrize("arguments, outcome", [(["-k", "tokenizer"], 0), ([], 1)])
