@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
-from importlib.metadata import entry_points
 from itertools import islice
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from minigpt.arguments import (
 from minigpt.batches import START, TokenizedText
 from minigpt.device import a_device
 from minigpt.model import GPTConfig, GPTModel, check_size, evaluating
+from minigpt.plugins import plugin
 from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
 from minigpt.sampling import SETTINGS, last_logits, next_token_probs
 from minigpt.tokenizer import VOCABULARY, Tokenizer
@@ -208,8 +208,7 @@ class GPT:
         FileNotFoundError where they are missing.
         """
         if name == "smollm2":       # a plug-in, as it is made of what stands here
-            (smollm2,) = entry_points(group="minigpt.pretrained", name=name)
-            return smollm2.load()(bfloat16)
+            return plugin("pretrained", name)(bfloat16)
         if bfloat16:
             raise ValueError("bfloat16 must be False for the model that ships, not True")
         return cls.load(corpus.data_folder() / "pretrained.safetensors")

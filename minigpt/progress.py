@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 
 from minigpt.alone import ALONE, GRACE, Alone
+from minigpt.plugins import plugin
 from minigpt.training import Report
 
 
@@ -43,11 +43,9 @@ class History:
     def plot(self):
         """The loss curves, as a picture for a notebook. Needs the notebook extra.
 
-        What draws is found by its name among the installed plug-ins, so that nothing here needs a
-        front end.
+        What draws is a plug-in, so that nothing here needs a front end.
         """
-        (loss_curve,) = entry_points(group="minigpt.plots", name="loss_curve")
-        return loss_curve.load()(self)
+        return plugin("plots", "loss_curve")(self)
 
 
 class StopRequest:
