@@ -1,6 +1,7 @@
 """The wall: what it takes and shows, what it keeps to itself, what it survives; and that no cell ever waits for it."""
 
 import asyncio
+import contextlib
 import csv
 import http.client
 import io
@@ -438,8 +439,7 @@ def test_a_restart_keeps_the_lesson_and_its_words(tmp_path):
     assert new.picture()["members"] == 0 and new.word != wall.word and new.teacher != wall.teacher
     new.stop()
     (old,) = (tmp_path / "wall").glob("lesson-*.sqlite")
-    with sqlite3.connect(old) as file:
-        assert file.execute("SELECT count(*) FROM answers").fetchone() == (2,)
+    assert read(old, "SELECT count(*) FROM answers") == [(2,)]
 
 
 def test_the_lesson_is_for_its_owner_alone_and_for_one_wall_at_a_time(tmp_path, wall, monkeypatch, capsys):
@@ -498,8 +498,7 @@ def test_no_answer_of_two_hundred_is_lost_or_doubled_over_a_kill_in_the_middle(l
             assert (again.word, again.teacher) == (wall.word, wall.teacher)
             class_.join(120)
             assert not class_.is_alive()
-    with sqlite3.connect(lesson / "wall" / "lesson.sqlite") as file:
-        rows = file.execute("SELECT id, member, tries FROM answers WHERE question = 'score'").fetchall()
+    rows = read(lesson / "wall" / "lesson.sqlite", "SELECT id, member, tries FROM answers WHERE question = 'score'")
     assert sorted(rows) == sorted((body["id"], body["name"], 1) for body in bodies)
 
 
@@ -514,8 +513,14 @@ async def insist(wall, bodies, heard):
 
 
 def acknowledged(folder):
-    with sqlite3.connect(f"file:{folder / 'wall' / 'lesson.sqlite'}?mode=ro", uri=True) as file:
-        return file.execute("SELECT count(*) FROM answers WHERE question = 'score'").fetchone()[0]
+    (taken,), = read(folder / "wall" / "lesson.sqlite", "SELECT count(*) FROM answers WHERE question = 'score'")
+    return taken
+
+
+def read(path, statement):
+    """The rows of a lesson's file. It is closed at once: left to the garbage collector, it would keep the next wall out."""
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as file:
+        return file.execute(statement).fetchall()
 
 
 # ---- the table -----------------------------------------------------------------------------------------------------------
