@@ -5,8 +5,8 @@
     >>> print(gpt.generate("It is a truth"))
 
 Read it in the order of the pipeline: corpus, vocabulary, tokenizer; self_attention, model; presets,
-batches, pace, training_state, step_input, training; sampling; progress; and gpt, where all of it
-meets. Where training asks `ranks`, read on: `alone` says what one process is answered.
+batches, pace, training_state, memory, step_input, training; sampling; progress; and gpt, where all
+of it meets. Where training asks `ranks`, read on: `alone` says what one process is answered.
 """
 
 import os

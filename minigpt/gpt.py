@@ -255,12 +255,11 @@ class GPT:
         far, and sets `interrupted`.
 
         Train again to go on: the text, also where it is given again, is read on from where the last
-        training stopped. The learning
-        rate has a schedule of its own in each training: it warms up and decays anew, so one long
-        training ends lower than many short ones. The last digits of a loss depend on the number of
-        threads (`torch.set_num_threads`), since sums are then added up in another order. Raises
-        TypeError or ValueError for a bad argument, TrainingDiverged where the loss is no longer
-        finite, with the model back at the last step known to be good.
+        training stopped. The learning rate has a schedule of its own in each training: it warms up
+        and decays anew, so one long training ends lower than many short ones. The last digits of a
+        loss depend on the number of threads (`torch.set_num_threads`), since sums are then added up
+        in another order. Raises TypeError or ValueError for a bad argument, TrainingDiverged where
+        the loss is no longer finite, with the model back at the last step known to be good.
         """
         loop, history = self.training_loop(steps=steps, **arguments), History()
         if progress and self.run.batches_before:

@@ -49,7 +49,7 @@ TESTS = {       # the files that may notice, those that fail the soonest first
     "batches": ["test_batches.py", "test_gpt.py", "test_arguments.py"],
     "pace": ["test_pace.py", "test_training.py"],
     "training_state": ["test_training_state.py", "test_training.py", "test_arguments.py"],
-    "training": ["test_training.py", "test_training_state.py", "test_arguments.py"],
+    "training": ["test_training.py", "test_training_state.py", "test_memory.py", "test_arguments.py"],
     "sampling": ["test_sampling.py", "test_reference_mistakes.py", "test_arguments.py"],
     "progress": ["test_progress.py", "test_gpt.py", "test_run_file.py"],
 }

@@ -169,6 +169,15 @@ def test_the_code_passes_its_linter(repository):
     assert run.returncode == 0, run.stdout
 
 
+def test_styles_scripts_and_pages_of_the_package_have_lines_as_short_as_its_python(repository):
+    """The linter reads Python alone."""
+    limit = tomllib.loads((repository / "minigpt" / "ruff.toml").read_text(encoding="utf-8"))["line-length"]
+    files = [file for file in (repository / "minigpt").rglob("*") if file.suffix in (".css", ".js", ".html")]
+    long = [f"{file.name}:{number}" for file in files
+            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1) if len(line) > limit]
+    assert len(files) > 10 and long == []
+
+
 def test_every_file_of_the_core_has_its_tests_where_the_readme_says(repository):
     """And whatever file the README of the tests, or the list of `mutation.py`, names is there."""
     readme = (repository / "tests" / "README.md").read_text(encoding="utf-8")

@@ -27,8 +27,8 @@ from minigpt.classroom.plots import (
     new_figure,
 )
 from minigpt.classroom.widgets import Explorer
+from minigpt.memory import activation_bytes
 from minigpt.model import evaluating
-from minigpt.training import activation_bytes
 
 PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_layers=2, d_ff=512)
 

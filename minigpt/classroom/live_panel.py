@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 
 import ipywidgets
 from IPython import get_ipython
@@ -21,7 +21,7 @@ from minigpt.classroom.growing_curve import loss_svg
 from minigpt.classroom.model_changes import trained
 from minigpt.classroom.plots import smoothed
 from minigpt.classroom.widgets import Card, error_box, group, guarded, typed
-from minigpt.progress import History
+from minigpt.progress import History, StopRequest, until_stopped
 from minigpt.training import evaluate
 
 OWN_FILE = "a file of your own"
@@ -75,7 +75,7 @@ class LiveTraining(Card):
         self.samples.add_class("minigpt-samples")
         self.thread: threading.Thread | None = None
         self.run = None                                 # the panel's own training of `gpt`
-        self._going, self._stopping = threading.Event(), threading.Event()
+        self._going, self._stop = threading.Event(), StopRequest()
         self._reset("austen", seconds)
         self._enter("ready", "Choose a text and a time, then press <b>Start</b>.")
         super().__init__(
@@ -124,7 +124,7 @@ class LiveTraining(Card):
             other.wait()
         seconds = self.controls["seconds"].value
         self._reset(name, seconds)
-        self._stopping.clear()
+        self._stop = StopRequest()
         self._going.set()
         self._enter("preparing", f"Reading {typed(name)} and choosing its vocabulary …" if sources
                     else "Warming up again …")
@@ -144,7 +144,7 @@ class LiveTraining(Card):
     def stop(self) -> None:
         """End training after this step, and keep the model as it is."""
         self.pause_button.disabled = self.stop_button.disabled = True
-        self._stopping.set()
+        self._stop.requested = True
         self._going.set()
 
     def save_page(self, path: str = "ours.html") -> None:
@@ -173,14 +173,16 @@ class LiveTraining(Card):
     def _run(self, sources: Sequence[str] | None) -> None:
         try:
             gpt = self.gpt if sources is None else GPT.from_files(sources, **self.size)
-            if self._stopping.is_set():
+            if self._stop:
                 self._enter("ready", "Stopped before it began. The model is as it was.")
                 return
-            with closing(gpt.training_loop(seconds=self.seconds, evaluations=EVALUATIONS)) as loop:
-                self.gpt.adopt(gpt)
-                self.run = self.gpt.run
-                self._enter("training", f"Training on {typed(self.text_name)}: the first steps …")
-                self._follow(loop)
+            loop = gpt.training_loop(seconds=self.seconds, evaluations=EVALUATIONS)
+            self.gpt.adopt(gpt)
+            self.run = self.gpt.run
+            self._enter("training", f"Training on {typed(self.text_name)}: the first steps …")
+            for report in until_stopped(loop, self._stop, progress=False):
+                self._take(report)
+                self._pause_where_asked()
             self._finish()
         except Exception as error:
             self._enter("failed", error_box(error))
@@ -188,15 +190,11 @@ class LiveTraining(Card):
             if LiveTraining.training is self:
                 LiveTraining.training = None
 
-    def _follow(self, loop) -> None:
-        for report in loop:
-            self._take(report)
-            if not (self._going.is_set() or self._stopping.is_set()):
-                self._enter("paused", f"<b>Paused.</b> {self._progress()}")
-                self._going.wait()
-                self._enter("training", f"<b>Training.</b> {self._progress()}")
-            if self._stopping.is_set():
-                break
+    def _pause_where_asked(self) -> None:
+        if not (self._going.is_set() or self._stop):
+            self._enter("paused", f"<b>Paused.</b> {self._progress()}")
+            self._going.wait()
+            self._enter("training", f"<b>Training.</b> {self._progress()}")
 
     def _take(self, report) -> None:
         """Write a step down, and draw now and then: only for a small share of the time."""

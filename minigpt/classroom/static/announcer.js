@@ -1,4 +1,5 @@
-// A live region that stays in the page while its words change: a screen reader hears each of them once.
+// A live region that stays in the page while its words change: a screen reader hears each of them
+// once.
 
 function render({ model, el }) {
   el.classList.add("minigpt-announcer");

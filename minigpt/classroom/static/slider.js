@@ -1,5 +1,5 @@
-// A slider with a name, and a box beside it that takes a typed number. Both are the browser's own controls,
-// so that a screen reader, the keyboard and high contrast know them.
+// A slider with a name, and a box beside it that takes a typed number. Both are the browser's own
+// controls, so that a screen reader, the keyboard and high contrast know them.
 
 const formats = {
   options: (value, model) => model.get("labels")[value],
@@ -22,7 +22,8 @@ function render({ model, el }) {
   label.append(name, range);
   const box = document.createElement(scale === "options" ? "output" : "input");
   el.append(label, box);
-  // Jupyter's shortcuts stop at an element with this attribute: the arrow keys are the slider's, and not the notebook's.
+  // Jupyter's shortcuts stop at an element with this attribute: the arrow keys are the slider's,
+  // and not the notebook's.
   range.dataset.lmSuppressShortcuts = box.dataset.lmSuppressShortcuts = "true";
 
   function describe() {

@@ -1,6 +1,6 @@
-// A line to type in. What is typed is sent as one message when it is committed (Enter, the box's own button, or leaving
-// the box), never half of it. A button sends the text along: two widgets' messages may be heard in two threads of the
-// kernel, and so in any order.
+// A line to type in. What is typed is sent as one message when it is committed (Enter, the box's
+// own button, or leaving the box), never half of it. A button sends the text along: two widgets'
+// messages may be heard in two threads of the kernel, and so in any order.
 
 function render({ model, el }) {
   el.classList.add("minigpt-text-box");
@@ -24,7 +24,8 @@ function render({ model, el }) {
     model.set("value", box.value);
     model.save_changes();
   });
-  // Not at "change": a browser tells of none where what was there at first is typed again after an Enter.
+  // Not at "change": a browser tells of none where what was there at first is typed again after an
+  // Enter.
   box.addEventListener("blur", () => model.send({ committed: box.value }));
   const enter = () => model.send({ committed: box.value, enter: true });
   box.addEventListener("keydown", (event) => event.key === "Enter" && enter());

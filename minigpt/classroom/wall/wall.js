@@ -50,7 +50,8 @@ function showQuestion(question) {
   const most = Math.max(1, ...question.bars.map(bar => bar.count));
   const rows = question.revealed
     ? question.bars.map(bar => bars(bar, most))
-    : question.options.map(option => make("li", "", make("p", "answer", make("bdi", "", ...prose(option)))));
+    : question.options.map(option =>
+      make("li", "", make("p", "answer", make("bdi", "", ...prose(option)))));
   element("answers").replaceChildren(...rows);
 }
 
@@ -117,7 +118,8 @@ function announce(before) {
   const {question} = now;
   const was = before?.question;
   if (!question || (was?.name === question.name && was.revealed === question.revealed)) return;
-  const shown = question.bars.map(bar => `${bar.answer}: ${bar.count}${bar.right ? ", right" : ""}`);
+  const shown = question.bars.map(({answer, count, right}) =>
+    `${answer}: ${count}${right ? ", right" : ""}`);
   element("announcement").textContent = question.revealed ? shown.join("; ") : question.text;
 }
 
