@@ -38,6 +38,7 @@ VENV = os.path.join(ROOT, ".venv")
 PROGRAMS = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 PYTHON = os.path.join(PROGRAMS, "python.exe" if os.name == "nt" else "python")
 STAMP = os.path.join(VENV, "minigpt-setup.json")        # says what the last complete set-up installed
+MADE = os.path.join(VENV, "minigpt-made")               # says that run.py made .venv itself, so that it may empty it
 PIP_LOG = os.path.join(VENV, "pip.log")
 WHEELS = os.path.join(ROOT, "wheels")                   # in a bundle: everything to install, so that no network is needed
 
@@ -299,9 +300,12 @@ def has_venv():
 
 
 def make_environment():
-    """Make .venv, unless there is one that works."""
+    """Make .venv, unless there is one that works. Of one that does not, only what run.py made itself is deleted."""
     if output_of(PYTHON, "-c", "import pip, sys; print(sys.version_info >= {})".format(OLDEST)) == "True":
         return
+    if not may_empty_environment():
+        raise Problem("{} has no pip with Python {}.{} or newer, and is a link or was not made by run.py, so it is left\n"
+                      "alone: move it away or delete it, then run the same command again.".format(VENV, *OLDEST))
     if not has_venv():
         raise Problem("This Python lacks its venv module. On Debian and Ubuntu install it with\n"
                       "    sudo apt install python3-venv python{}.{}-venv\n"
@@ -310,11 +314,29 @@ def make_environment():
     need_room(ROOT, DISK_NEEDED, "Make room")
     need_temporary_room()
     say("Making the folder .venv (some seconds) ...")
-    failed, messages = run_quietly(sys.executable, "-m", "venv", "--clear", VENV)
+    empty_environment()
+    failed, messages = run_quietly(sys.executable, "-m", "venv", VENV)
     if failed:
         say(messages)
         give_up("The folder .venv could not be made.", messages,
                 "The lines above say why. If there is a folder .venv, delete it and run the same command again.")
+
+
+def may_empty_environment():
+    """Whether .venv is missing, empty, or made by run.py, also in part. A link leads to a folder of somebody else's."""
+    if os.path.realpath(VENV) != os.path.join(os.path.realpath(ROOT), ".venv"):
+        return False
+    return not os.path.lexists(VENV) or os.path.isdir(VENV) and (os.path.exists(MADE) or not os.listdir(VENV))
+
+
+def empty_environment():
+    """Mark .venv as made by run.py, then delete what else is in it: the mark is there at every moment."""
+    os.makedirs(VENV, exist_ok=True)
+    open(MADE, "a").close()
+    for name in os.listdir(VENV):
+        path = os.path.join(VENV, name)
+        if path != MADE:
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
 def run_quietly(*command):
@@ -713,20 +735,23 @@ def wall(arguments):
     return run([PYTHON, "-m", "minigpt.classroom.wall"] + arguments)
 
 
-@command("play.html: the model that ships, as one web page")
+@command("play.html: the model that ships, as one web page",
+         "(page --title WORDS: with other words above it)")
 def page(arguments):
     set_up(LAB)
     model, target = (os.path.join(ROOT, *names) for names in (("data", "pretrained.safetensors"), ("play.html",)))
     return run([PYTHON, "-m", "minigpt", "page", model, target, "--title", "A GPT that has read Jane Austen"] + arguments)
 
 
-@command("the set-up, then the web site in book/, to be read without Python and without a network")
+@command("the set-up, then the web site in book/, to be read without Python and without a network",
+         "(book FOLDER: in that folder)")
 def book(arguments):
     set_up(BOOK)
     return run([PYTHON, "-m", "tools.book"] + arguments)
 
 
-@command("the set-up, then a folder from which a room without a network is set up, in bundle/")
+@command("the set-up, then a folder from which a room without a network is set up, in bundle/",
+         "(bundle FOLDER: in that folder)")
 def bundle(arguments):
     set_up(LAB)
     return run([PYTHON, "-m", "tools.bundle"] + arguments)
@@ -773,6 +798,9 @@ def start(arguments):
         say("There is no command {!r}. The commands are: {}. More: run.py --help"
             .format(arguments[0], ", ".join(COMMANDS)))
         return 2
+    if arguments[1:2] in (["-h"], ["--help"]):      # said at once: what the command starts may not be installed yet
+        say(help_line(arguments[0]))
+        return 0
     return COMMANDS[arguments[0]].start(arguments[1:])
 
 

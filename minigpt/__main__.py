@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from minigpt import arguments, corpus, presets
@@ -30,12 +31,13 @@ def main(words: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):      # a console of cp1252 gets "?" for what it has not
             stream.reconfigure(errors="replace")
-    options = _parser().parse_args(words)
     try:
         with handled(_end):
-            return options.command(options)
+            options = _parser().parse_args(words)
+            status = options.command(options)
+            print(end="", flush=True)           # while an error of it can still be told
+            return status
     except BrokenPipeError:                     # whoever reads, as "head" does, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, TypeError, OSError, MemoryError, TrainingDiverged) as error:
         tell(f"minigpt: {_sentence(error)}")
@@ -43,6 +45,17 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         tell("minigpt: stopped")
         return 130
+    finally:
+        _close_output()
+
+
+def _close_output() -> None:
+    """What cannot be written is given up: Python would complain of it once more at its end."""
+    try:
+        print(end="", flush=True)
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(number, frame) -> None:

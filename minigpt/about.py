@@ -20,7 +20,7 @@ def _loss(name, value) -> float | None:
 
 
 @takes(text=_name, n_bytes=integer(1, optional=True), steps=integer(0, optional=True),
-       held_out_loss=_loss)
+       held_out_loss=_loss, windows_read=integer(0, optional=True))
 @dataclass
 class About:
     """None is unknown. Raises TypeError or ValueError for what cannot be."""
@@ -29,6 +29,7 @@ class About:
     n_bytes: int | None = None              # how much of that it was trained on
     steps: int | None = None
     held_out_loss: float | None = None      # nats per byte, on what it was not trained on
+    windows_read: int | None = None         # of the text: where a next training reads on
 
     def with_text_of(self, n_bytes: int) -> "About":
         """This, trained on with a text of so many bytes: by its length it is the same, or one more.

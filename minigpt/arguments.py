@@ -186,3 +186,4 @@ def nonempty_text(name: str, value) -> str:
 SEED = integer(0, 2 ** 63 - 1, optional=True)   # of a text: None draws a new one
 TRAINING_SEED = integer(0, 2 ** 32 - 1)         # of a run, in which each step makes its own from it
 BATCH_SIZE = integer(1, 1 << 16)                # windows
+MOST_STEPS = 1 << 40

@@ -132,7 +132,8 @@ def _beginning(target: Path) -> str:
 
 def _remove_abandoned(path: Path) -> None:
     """Delete what killed processes left of their attempts to write `path`: it would pile up."""
-    for unfinished in path.parent.glob(f"{glob.escape(_beginning(path))}*{UNFINISHED}"):
+    drawn = "[a-z0-9_]" * 8                             # by tempfile
+    for unfinished in path.parent.glob(f"{glob.escape(_beginning(path))}{drawn}{UNFINISHED}"):
         with contextlib.suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > ABANDONED:
                 unfinished.unlink()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from minigpt import arguments, batches, corpus, files, page, presets, sampling, token_file
 from minigpt.about import About
+from minigpt.alone import ALONE
 from minigpt.arguments import (
     SEED,
     TRAINING_SEED,
@@ -26,8 +27,6 @@ from minigpt.arguments import (
     flag,
     instance,
     integer,
-    nonempty_text,
-    number,
     or_none,
     shown,
     takes,
@@ -39,8 +38,8 @@ from minigpt.plugins import plugin
 from minigpt.progress import History, shown_bar, stop_request, until_stopped, without_bar
 from minigpt.sampling import SETTINGS, last_logits, next_token_probs
 from minigpt.tokenizer import VOCABULARY, Tokenizer
-from minigpt.training import Report, evaluate, training_loop
-from minigpt.training_state import TrainingState
+from minigpt.training import BUDGET, Report, check_budget, evaluate, training_loop
+from minigpt.training_state import TrainingState, check_rows, check_trainable
 
 KIND = "minigpt model"
 SIZES = ("vocab_size", "method",
@@ -58,9 +57,14 @@ def _one_or_more_books(name, value) -> list[str]:
     if isinstance(value, bytes) or not isinstance(value, Sequence):
         raise TypeError(f"{name} must be a str or a list of them, not {shown(value)}")
     books = [value] if isinstance(value, str) else value
-    if not books or not all([arguments.text(name, book) for book in books]):
+    books = [corpus.normalise.__wrapped__(arguments.text(name, book)) for book in books]
+    if not books or not all(books):                 # also of a byte order mark nothing is left
         raise ValueError(f"{name} must have at least one character, not {shown(value)}")
-    return [corpus.normalise.__wrapped__(book) for book in books]
+    return books
+
+
+def _one_book(name, value) -> str:
+    return _one_or_more_books(name, arguments.text(name, value))[0]
 
 
 def _sources(name, value) -> Sequence[str | os.PathLike]:
@@ -96,8 +100,10 @@ def _read_files(sources: Sequence[str | os.PathLike], tokens: Path | None,
     They are kept in the file `tokens` where one is given, or found there.
     """
     made_of = token_file.key(sources, *vocabulary) if tokens else ""
-    if tokens and (found := token_file.read(tokens, made_of)):
-        return found
+    if tokens:
+        if found := token_file.read(tokens, made_of):
+            return found
+        files.check_writable(tokens)
     cuts = [(source, corpus.split_position(source)) for source in sources]
     every = math.ceil(sum(cut for _, cut in cuts) / LARGEST_SAMPLE) or 1
 
@@ -172,8 +178,8 @@ class GPT:
 
         `tokens`: a file that the texts' tokens are kept in, where the disk has room for it. Whoever
         comes with the same texts and the same file, later or in another process, finds them there.
-        ValueError for one that is another's. Of texts of more than 100
-        million characters the tokenizer sees so many, spread over all of them.
+        ValueError for one that is another's. Of texts of more than 100 million characters the
+        tokenizer sees so many, spread over all of them.
         """
         config, vocabulary = _sizes(preset, size)
         show = shown_bar if progress else without_bar
@@ -215,28 +221,32 @@ class GPT:
 
     # ---- training --------------------------------------------------------------------------------
 
-    @takes(text=_one_or_more_books, evaluations=integer(1), seed=TRAINING_SEED,
-           steps=integer(1, optional=True), seconds=number(0, open_low=True, optional=True))
+    @takes(text=_one_or_more_books, seed=TRAINING_SEED, **BUDGET)
     def training_loop(self, *, steps: int | None = None, seconds: float | None = None,
                       text: str | Sequence[str] | None = None, preset: str = "classroom",
                       batch_size: int | None = None, learning_rate: float | None = None,
                       label_smoothing: float | None = None, accumulate: int | None = None,
                       seed: int = 0, evaluations: int = 4) -> Iterator[Report]:
         """Train step by step: a generator of reports, one a step. `train` explains it."""
-        _own(self.model)
         recipe = presets.recipe(preset, batch_size, learning_rate, label_smoothing, accumulate)
         if steps is None and seconds is None:
             budget = presets.preset(preset).budget
             steps, seconds = budget.get("steps"), budget.get("seconds")
+        check_budget(steps, seconds)
+        check_rows(recipe, ALONE)
+        check_trainable(_own(self.model))
         texts, run, about = (self.training_text, self.validation_text), self.run, self.about
         if text is not None:
             texts = [tokenize(self.tokenizer, part) for part in corpus.split.__wrapped__(text)]
             if not _same_text(texts[0], self.training_text):        # else it is read on
                 run, about = None, about.with_text_of(texts[0].n_bytes)
+                if self.training_text is not None:      # of a loaded model, the length has to do
+                    about = replace(about, windows_read=None)
         if texts[0] is None:
             raise ValueError("text must be given: this GPT was loaded, and a file holds no "
                              "training text")
-        batches_before = math.ceil(run.windows_read / recipe.batch_size) if run else 0
+        windows_read = run.windows_read if run else about.windows_read or 0
+        batches_before = math.ceil(windows_read / recipe.batch_size)
         state = TrainingState(self.model, recipe, seed, batches_before)
         loop = training_loop(state, *texts, steps=steps, seconds=seconds, evaluations=evaluations)
         # Nothing was refused. Until here all is as it was.
@@ -255,11 +265,12 @@ class GPT:
         far, and sets `interrupted`.
 
         Train again to go on: the text, also where it is given again, is read on from where the last
-        training stopped. The learning rate has a schedule of its own in each training: it warms up
-        and decays anew, so one long training ends lower than many short ones. The last digits of a
-        loss depend on the number of threads (`torch.set_num_threads`), since sums are then added up
-        in another order. Raises TypeError or ValueError for a bad argument, TrainingDiverged where
-        the loss is no longer finite, with the model back at the last step known to be good.
+        training stopped; of a loaded model too, given the text. The learning rate has a schedule of
+        its own in each training: it warms up and decays anew, so one long training ends lower than
+        many short ones. The last digits of a loss depend on the number of threads
+        (`torch.set_num_threads`), since sums are then added up in another order. Raises TypeError
+        or ValueError for a bad argument, TrainingDiverged where the loss is no longer finite, with
+        the model back at the last step known to be good.
         """
         loop, history = self.training_loop(steps=steps, **arguments), History()
         if progress and self.run.batches_before:
@@ -276,12 +287,13 @@ class GPT:
         """Note in `about` what a training came to; whoever runs the loop by hand tells it here."""
         steps = (self.about.steps or 0) + len(history.steps)
         held_out_loss = history.val_loss[-1] if history.val_loss else None
-        self.about = replace(self.about, steps=steps, held_out_loss=held_out_loss)
+        self.about = replace(self.about, steps=steps, held_out_loss=held_out_loss,
+                             windows_read=self.run.windows_read if self.run else None)
 
-    @takes(text=nonempty_text)
+    @takes(text=_one_book)
     def evaluate(self, text: str) -> float:
         """The loss on a text, in nats per UTF-8 byte, whatever the tokenizer. Lower is better."""
-        return evaluate(self.model, tokenize(self.tokenizer, [corpus.normalise.__wrapped__(text)]))
+        return evaluate(self.model, tokenize(self.tokenizer, [text]))
 
     @takes(other=_a_gpt)
     def adopt(self, other: "GPT") -> None:
@@ -362,7 +374,8 @@ class GPT:
         """
         config, weights = self._plain()
         if half:
-            weights = {name: _halved(name, tensor) for name, tensor in weights.items()}
+            weights = {name: _narrowed(name, tensor, torch.half)
+                       for name, tensor in weights.items()}
         metadata = {"config": json.dumps(asdict(config)), "tokenizer": self.tokenizer.to_json(),
                     "about": self.about.to_json()}
         files.save_tensors(path, KIND, weights, metadata)
@@ -400,7 +413,10 @@ class GPT:
         _check_pair(self.tokenizer, config)
         _model_for(config, weights)
         _check_finite(weights)
-        return config, weights
+        # `load` makes 32 bits of what is wider.
+        return config, {name: _narrowed(name, tensor, torch.float)
+                        if tensor.dtype == torch.double else tensor
+                        for name, tensor in weights.items()}
 
     @classmethod
     @takes(path=arguments.path, device=a_device)
@@ -457,14 +473,16 @@ def _one_memory(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and one.data_ptr() == other.data_ptr()
 
 
-def _halved(name: str, tensor: Tensor) -> Tensor:
-    """A weight in 16 bits. Raises ValueError where they cannot hold it."""
-    half = tensor.half()
-    _check_finite({name: half}, " in 16 bits, which hold at most 65504; nothing is saved")
-    if tensor.any() and not half.any():
-        raise ValueError(f"{name} is nothing but 0 in 16 bits, which hold no less than 6e-8; "
-                         "nothing is saved")
-    return half
+def _narrowed(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A weight in fewer bits. Raises ValueError where they cannot hold it."""
+    narrow, limits = tensor.to(dtype), torch.finfo(dtype)
+    bits = f"in {limits.bits} bits, which hold"
+    _check_finite({name: narrow}, f" {bits} at most {limits.max:.6g}; nothing is saved")
+    if tensor.any() and not narrow.any():
+        least = limits.smallest_normal * limits.eps
+        raise ValueError(f"{name} is nothing but 0 {bits} no less than {least:.1g}; nothing is "
+                         "saved")
+    return narrow
 
 
 def _characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:

@@ -52,6 +52,11 @@ class RunFile:
             raise ValueError(f"another training is writing {self.path.stem}: wait for it, or "
                              "choose another name with --out") from None
 
+    def check_lock(self) -> None:
+        """Raise ValueError where a file that is not empty, and so no lock, is in the lock's place.
+        """
+        files.check_replaces(self.lock, "mark of a training under way", False)
+
     def check_free(self, restart: bool) -> None:
         """Raise ValueError for a run to go on with, unless to `restart`, or a file not of ours."""
         if not self.path.exists():

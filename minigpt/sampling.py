@@ -50,7 +50,8 @@ def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None
     largest = _largest(logits)                                      # (B, 1)
     if temperature == 0:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    temperature = max(temperature, torch.finfo(logits.dtype).tiny)  # a tinier one would be 0
+    limits = torch.finfo(logits.dtype)          # a tinier number would be 0, a larger one infinite
+    temperature = min(max(temperature, limits.tiny), limits.max)
     # With a tiny one, all but the largest, which is 0 here, become -inf, and never NaN.
     probs = ((logits - largest) / temperature).softmax(-1)          # (B, V)
     if top_k is None and top_p is None:
@@ -61,7 +62,7 @@ def next_token_probs(logits: Tensor, temperature: float = 1.0, top_k: int | None
     if top_p is not None:
         sorted_probs /= sorted_probs.sum(-1, keepdim=True)
         mass_before = sorted_probs.cumsum(-1) - sorted_probs
-        sorted_probs[mass_before >= top_p] = 0      # the token that crosses top_p stays
+        sorted_probs[mass_before >= max(top_p, limits.tiny)] = 0    # what crosses top_p stays
     sorted_probs /= sorted_probs.sum(-1, keepdim=True)
     return torch.zeros_like(probs).scatter_(-1, order, sorted_probs)
 

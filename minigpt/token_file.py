@@ -115,6 +115,8 @@ def digest(ids: np.ndarray) -> str:
 
 def header_of(path: Path) -> dict:
     """What the file says of itself; nothing, where there is no such file or it is none of ours."""
+    if not os.path.isfile(path):                        # to read a pipe may take for ever
+        return {}
     try:
         with open(path, "rb") as file:
             header = json.loads(file.read(HEADER))

@@ -28,7 +28,7 @@ from minigpt.gpt import KIND as MODEL
 from minigpt.progress import StopRequest, stop_request, tell, unhurried, until_stopped
 from minigpt.ranks import joined
 from minigpt.run_file import RunFile
-from minigpt.training import training_loop
+from minigpt.training import BUDGET, training_loop
 from minigpt.training_state import TrainingDiverged, TrainingState, check_rows
 from minigpt.typed import STANDARD_INPUT, text_files
 from minigpt.version import __version__
@@ -104,8 +104,10 @@ def _compiler_explained() -> Iterator[None]:
 
 def _check_before(options, ranks: Alone) -> tuple[Path, RunFile]:
     """Where the model and the run go. Raises an error for all that can be known to end badly."""
+    for name, guard in BUDGET.items():
+        guard(name, getattr(options, name))
     check_rows(_recipe(options), ranks)
-    if options.out is None and OUT.exists():
+    if options.out is None and OUT.exists() and not options.resume:
         raise ValueError(f"{OUT} is there already: name another file with --out, or this one, to "
                          "replace it")
     out = options.out or OUT
@@ -116,16 +118,19 @@ def _check_before(options, ranks: Alone) -> tuple[Path, RunFile]:
         raise FileNotFoundError(f"--out: there is no folder {out.parent}")
     if options.save_every < 1:
         raise ValueError(f"--save-every must be at least 1, not {options.save_every}")
-    for source in options.texts:
-        text = corpus.text_file("text", source)
+    texts = [corpus.text_file("text", source) for source in options.texts]
+    for i, (source, text) in enumerate(zip(options.texts, texts, strict=True)):
+        if any(text.samefile(other) for other in texts[:i]):
+            raise ValueError(f"the text {source} is given twice")
         for path, what in ((out, "the model"), (run_file.path, "the run"),
-                           (run_file.tokens, "its tokens")):
-            if path.exists() and path.samefile(text):
+                           (run_file.tokens, "its tokens"), (run_file.lock, "its mark")):
+            if os.path.exists(path) and path.samefile(text):
                 raise ValueError(f"--out {out} would replace the text {source} by {what}: choose "
                                  "another name")
     if ranks.is_first:                      # the others write nothing
         files.check_replaces(out, f"{MODEL} file", files.kind_of(out) == MODEL)
         token_file.check_free(run_file.tokens)
+        run_file.check_lock()
         if options.resume:
             run_file.check_resumable()
         else:
@@ -221,6 +226,8 @@ class Training:
 
     def _save(self, stopped: bool, resumable: bool) -> None:
         """The model, and the run where there is something to go on with."""
+        if self.state.step == 0:                    # what may be there already is worth more
+            return
         self.run_file.give_way(lambda: self._write(self.state.step))
         if stopped and resumable:
             self.run_file.save(self.state)
@@ -237,7 +244,8 @@ class Training:
 
     def _write(self, step: int) -> None:
         gpt, half = self.gpt, self.options.half
-        gpt.about = replace(gpt.about, steps=step, held_out_loss=self.state.validation_loss)
+        gpt.about = replace(gpt.about, steps=step, held_out_loss=self.state.validation_loss,
+                            windows_read=step * self.state.recipe.batch_size)
         try:
             gpt.save(self.out, half=half)
         except ValueError as error:                 # what 16 bits cannot hold is not thrown away
@@ -248,6 +256,8 @@ class Training:
 
     def _what_came_of_it(self, stopped: bool) -> str:
         state = self.state
+        if state.step == 0:
+            return "stopped before the first step was done: nothing is saved"
         if stopped:
             how = "; the same command with --resume goes on" if self.run_file.path.exists() else ""
             return f"stopped at step {state.step}; saved {self.out}{how}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minigpt.alone import ALONE, Alone
-from minigpt.arguments import BATCH_SIZE, choice, instance, integer, number, takes
+from minigpt.arguments import BATCH_SIZE, MOST_STEPS, choice, instance, integer, number, takes
 from minigpt.batches import TokenizedText, check_length
 from minigpt.device import matrix_products
 from minigpt.memory import memory_errors_explained
@@ -26,6 +26,10 @@ from minigpt.presets import DECAYS
 from minigpt.step_input import dropout_seeded, next_batch, parts
 from minigpt.training_state import TrainingState
 
+# The guards of how long to train, and how often to measure.
+BUDGET = {"steps": integer(1, MOST_STEPS, optional=True),
+          "seconds": number(0, 1e9, open_low=True, optional=True),
+          "evaluations": integer(1, MOST_STEPS)}
 IGNORED = -100        # the target that cross_entropy leaves out: fills up the last window of a text
 
 # A step changes weights and gradients, and lends dropout the RNG state of the whole process. Who
@@ -59,7 +63,7 @@ def _within_its_limits(given: dict) -> None:
     number(0, given["peak"])("floor", given["floor"])
 
 
-@takes(_within_its_limits, step=integer(), steps=integer(1), warmup=integer(0),
+@takes(_within_its_limits, step=integer(), steps=integer(1, MOST_STEPS), warmup=integer(0),
        peak=number(0, open_low=True), floor=number(), decay=choice(DECAYS))
 def learning_rate(step: int, steps: int, warmup: int, peak: float, floor: float,
                   decay: str = "cosine") -> float:
@@ -129,17 +133,22 @@ def evaluate(model: GPTModel, text: TokenizedText, batch_size: int = 16, ranks: 
             x = F.pad(ids[:-1], padding).view(-1, T).to(device)                 # (B, T)
             y = F.pad(ids[1:], padding, value=IGNORED).view(-1, T).to(device)   # (B, T)
             logits = model(x).flatten(0, 1)                                     # (B * T, V)
-            total += float(F.cross_entropy(logits, y.flatten(), ignore_index=IGNORED,
-                                           reduction="sum"))
+            losses = F.cross_entropy(logits, y.flatten(), ignore_index=IGNORED,
+                                     reduction="none")                          # (B * T,)
+            total += float(losses.cpu().double().sum())     # 16 bits could not hold the sum
     return ranks.total(total) / text.n_bytes
 
 
-def _one_budget(given: dict) -> None:
-    steps, seconds, state = given["steps"], given["seconds"], given["state"]
+def check_budget(steps: int | None, seconds: float | None) -> None:
+    """Raise ValueError unless one of the two is given."""
     if (steps is None) == (seconds is None):
         raise ValueError("steps or seconds must be given, one of the two, "
                          f"not steps={steps} and seconds={seconds}")
-    integer(state.step, optional=True)("steps", steps)
+
+
+def _one_budget(given: dict) -> None:
+    check_budget(given["steps"], given["seconds"])
+    integer(given["state"].step, optional=True)("steps", given["steps"])
 
 
 def _one_window(given: dict) -> None:
@@ -147,8 +156,7 @@ def _one_window(given: dict) -> None:
 
 
 @takes(_one_budget, _one_window, state=instance(TrainingState), text=instance(TokenizedText),
-       validation=instance(TokenizedText, optional=True), steps=integer(1, optional=True),
-       seconds=number(0, open_low=True, optional=True), evaluations=integer(1))
+       validation=instance(TokenizedText, optional=True), **BUDGET)
 def training_loop(state: TrainingState, text: TokenizedText,
                   validation: TokenizedText | None = None, *, steps: int | None = None,
                   seconds: float | None = None, evaluations: int = 4) -> Iterator[Report]:

@@ -33,7 +33,19 @@ def check_rows(recipe: Recipe, ranks: Alone) -> None:
                          f"{processes}), not {recipe.batch_size}")
 
 
-def _enough_rows(given: dict) -> None:
+def check_trainable(model: GPTModel) -> None:
+    """Raise ValueError for a model that no gradient can reach."""
+    if not torch.is_grad_enabled():
+        raise ValueError("gradients are switched off here, by torch.no_grad or inference_mode: "
+                         "train outside of it")
+    weights = list(model.parameters())
+    if any(p.is_meta for p in weights) or not any(p.requires_grad for p in weights):
+        raise ValueError("model must have weights that can change, not on the device 'meta', nor "
+                         "all with requires_grad=False")
+
+
+def _one_that_trains(given: dict) -> None:
+    check_trainable(given["model"])
     check_rows(given["recipe"], given["ranks"])
 
 
@@ -49,7 +61,7 @@ class TrainingState:
     weights known to be good are kept to go back to.
     """
 
-    @takes(_enough_rows, model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED,
+    @takes(_one_that_trains, model=is_a_model, recipe=instance(Recipe), seed=TRAINING_SEED,
            batches_before=integer(0), ranks=instance(Alone), compiled=flag)
     def __init__(self, model: GPTModel, recipe: Recipe, seed: int = 0, batches_before: int = 0,
                  ranks: Alone = ALONE, compiled: bool = False):

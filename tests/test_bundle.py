@@ -1,5 +1,6 @@
 """The bundle: a folder that is set up where there is no network, and says so where it does not fit."""
 
+import importlib
 import json
 import os
 import re
@@ -71,7 +72,7 @@ def without_pip(monkeypatch):
 def small_project(without_pip, tmp_path_factory, monkeypatch):
     """A project that takes no time to copy."""
     root = tmp_path_factory.mktemp("somewhere") / "project"
-    for name in ("run.py", "notebooks/03_model.ipynb"):
+    for name in ("run.py", "notebooks/03_model.ipynb", "data/austen.txt"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     monkeypatch.setattr(bundle, "ROOT", root)
@@ -96,15 +97,27 @@ def test_a_bundle_may_have_any_name_and_holds_no_answers_of_pupils(without_pip, 
     out.parent.mkdir()
     assert bundle.main([str(out)]) == 0
     found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert found == {"minigpt/gpt.py", "minigpt/classroom/wall/server.py", "run.py", "wheels/made-for.json"}
+    assert found == {"minigpt/gpt.py", "minigpt/classroom/wall/server.py", "run.py", bundle.MADE_FOR, bundle.WRITTEN}
 
 
 def test_a_newer_bundle_takes_the_place_of_the_old_one(small_project, tmp_path):
     out = tmp_path / "bundle"
+    (bundle.ROOT / "last year.txt").touch()
+    assert bundle.main([str(out)]) == 0 and (out / "last year.txt").exists()
+    (bundle.ROOT / "last year.txt").unlink()
     assert bundle.main([str(out)]) == 0
-    (out / "left.txt").touch()
+    assert not (out / "last year.txt").exists()
+
+
+@pytest.mark.parametrize("left", [".venv/bin/python", "minigpt.egg-info/PKG-INFO", "notebooks/__pycache__/a.pyc", ".ruff_cache/b",
+                                  "notebooks/.ipynb_checkpoints/03_model-checkpoint.ipynb", "data/.DS_Store"])
+def test_what_its_own_set_up_and_its_use_leave_in_a_bundle_is_no_work(small_project, tmp_path, left):
+    out = tmp_path / "bundle"
     assert bundle.main([str(out)]) == 0
-    assert not (out / "left.txt").exists()
+    (out / left).parent.mkdir(parents=True, exist_ok=True)
+    (out / left).touch()
+    assert bundle.main([str(out)]) == 0
+    assert not (out / left).exists()
 
 
 def test_a_folder_that_is_no_bundle_is_left_alone(small_project, tmp_path, capsys):
@@ -126,13 +139,77 @@ def test_a_bundle_in_which_people_have_worked_is_left_alone(small_project, tmp_p
     assert (out / work).read_text() == "a lesson" and [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_notebook_that_was_worked_in_is_work_too(small_project, tmp_path, capsys):
+@pytest.mark.parametrize("work", ["notebooks/ours.html", "notebooks/model.safetensors", "notebooks/class.csv",
+                                  "model.safetensors", "data/my_text.txt", "play.html", "homework.ipynb",
+                                  "notebooks/03_model.ipynb", "run.py", ".git/config"])
+def test_every_file_that_is_not_as_the_bundle_wrote_it_is_work(small_project, tmp_path, capsys, work):
     out = tmp_path / "bundle"
     assert bundle.main([str(out)]) == 0
-    notebook = out / "notebooks" / "03_model.ipynb"
-    later = (out / bundle.MADE_FOR).stat().st_mtime + 60
-    os.utime(notebook, (later, later))
-    assert bundle.main([str(out)]) == 1 and "holds work (notebooks/03_model.ipynb)" in capsys.readouterr().err
+    (out / work).parent.mkdir(exist_ok=True)
+    (out / work).write_text("a lesson")
+    os.utime(out / work, (0, 0))
+    assert bundle.main([str(out)]) == 1
+    assert f"holds work ({work.removesuffix('/config')})" in capsys.readouterr().err
+    assert (out / work).read_text() == "a lesson" and [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_much_work_is_not_named_to_the_last_file(small_project, tmp_path, capsys):
+    out = tmp_path / "bundle"
+    assert bundle.main([str(out)]) == 0
+    for number in range(30):
+        (out / f"{number:02}.txt").touch()
+    assert bundle.main([str(out)]) == 1
+    assert "06.txt, 07.txt and 22 more)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are made as POSIX does")
+def test_a_link_and_a_pipe_are_work_and_are_not_followed(small_project, tmp_path, capsys):
+    out = tmp_path / "bundle"
+    (bundle.ROOT / "shipped").symlink_to("notebooks")
+    assert bundle.main([str(out)]) == 0 and bundle.main([str(out)]) == 0
+    os.mkfifo(out / "a pipe")
+    (out / "b link").symlink_to(tmp_path)
+    assert bundle.main([str(out)]) == 1 and "holds work (a pipe, b link)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", [None, "", "[]"])
+def test_a_bundle_that_does_not_say_what_is_its_own_is_left_alone(small_project, tmp_path, capsys, text):
+    out = tmp_path / "bundle"
+    assert bundle.main([str(out)]) == 0
+    (out / bundle.WRITTEN).unlink()
+    if text is not None:
+        (out / bundle.WRITTEN).write_text(text)
+    assert bundle.main([str(out)]) == 1
+    assert "has no list of what is its own (wheels/written.json): it is left alone" in capsys.readouterr().err
+
+
+def test_work_that_is_done_while_the_new_bundle_is_made_stays(small_project, tmp_path, monkeypatch, capsys):
+    out, collect = tmp_path / "bundle", bundle.collect_wheels
+    assert bundle.main([str(out)]) == 0
+
+    def meanwhile(folder):
+        (out / "homework.ipynb").write_text("a lesson")
+        collect(folder)
+    monkeypatch.setattr(bundle, "collect_wheels", meanwhile)
+    assert bundle.main([str(out)]) == 1 and "holds work (homework.ipynb)" in capsys.readouterr().err
+    assert (out / "homework.ipynb").exists() and [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("tool", ["bundle", "book"])
+@pytest.mark.parametrize("words, said", [
+    (["--help"], "usage: run.py {tool} [-h] [folder]"), (["--fast"], "unrecognized arguments: --fast"),
+    (["one", "two"], "unrecognized arguments: two"), ([""], "must be the name of a folder, not ''"),
+    (["-"], "must be the name of a folder, not '-'"), (["~nobody-has-this-name/b"], "in no home folder that is here")])
+def test_help_is_given_and_what_is_no_folder_is_refused(tool, words, said, tmp_path, monkeypatch, capsys):
+    if tool == "book":
+        pytest.importorskip("sphinx", reason="the book is made by Sphinx")
+    module = importlib.import_module(f"tools.{tool}")
+    monkeypatch.setattr(module, "made_anew", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        module.main(words)
+    assert ended.value.code == (0 if words == ["--help"] else 2)
+    assert said.format(tool=tool) in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("place", [".", "..", "notebooks/mine", "student", ".venv", ".git/mine"])
@@ -172,8 +249,9 @@ def test_nobodys_folder_is_deleted_on_the_way(small_project, tmp_path):
 
 def test_the_old_bundle_is_there_until_the_new_one_is(small_project, tmp_path, monkeypatch, capsys):
     out, rename = tmp_path / "bundle", Path.rename
+    (bundle.ROOT / "last year.txt").touch()
     assert bundle.main([str(out)]) == 0
-    (out / "left.txt").touch()
+    (bundle.ROOT / "last year.txt").unlink()
 
     def fails(path, target):
         if path.name == "new":
@@ -181,7 +259,7 @@ def test_the_old_bundle_is_there_until_the_new_one_is(small_project, tmp_path, m
         return rename(path, target)
     monkeypatch.setattr(Path, "rename", fails)
     assert bundle.main([str(out)]) == 1 and "Input/output error" in capsys.readouterr().err
-    assert (out / "left.txt").exists() and [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (out / "last year.txt").exists() and [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_a_folder_that_is_not_there_is_named_and_a_tilde_is_the_home(small_project, tmp_path, monkeypatch, capsys):

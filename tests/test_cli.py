@@ -239,7 +239,7 @@ def test_a_slip_is_answered_with_one_sentence(text, trained, tmp_path, capsys):
         ("train", text, "--out", out, "--vocab-size", "255"): "vocab_size must be at least 256",
         ("train", text, "--out", out, "--seed", "-1"): "seed must be at least 0",
         ("train", text, "--out", out, "--device", "abacus"): "device must be",
-        ("train", text, "--out", out, *TINY, "--steps", "0"): "steps must be at least 1, not 0",
+        ("train", text, "--out", out, *TINY, "--steps", "0"): "steps must be at least 1 and at most ",
         ("train", text, "--out", out, *TINY, "--seconds", "-3"): "seconds must be a finite number more than 0",
         ("train", tmp_path / "no.txt", "--out", out): "there is no file",
         ("train", trained[0], "--out", out): "not plain text in UTF-8",
@@ -322,3 +322,28 @@ def test_a_compiler_that_is_missing_is_told_in_a_sentence(text, tmp_path, monkey
     assert said == ("minigpt: --compile: torch.compile cannot translate the model here, leave it out "
                     "(No working C++ compiler found)")
     assert everything_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("words", [("evaluate", "{model}", "{text}"), ("sample", "{model}"),
+                                   ("page", "{model}", "{folder}/a.html"), ("--version",), ("train", "--help")])
+def test_output_that_cannot_be_written_ends_with_a_sentence_or_quietly(words, trained, text, tmp_path):
+    """As Python does by itself: what is printed waits, and is written at the end."""
+    words = [word.format(model=trained[0], text=text, folder=tmp_path) for word in words]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for reader_gone in (False, True):
+        output = open("/dev/full", "wb") if not reader_gone else open_pipe_without_a_reader()
+        with output:
+            ended = subprocess.run([sys.executable, "-m", "minigpt", *words], stdout=output, stderr=subprocess.PIPE,
+                                   env=environment, text=True, timeout=120)
+        assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+        if reader_gone or words[-1] in ("--version", "--help"):
+            assert (ended.returncode, ended.stderr) == (0, "")
+        else:
+            assert (ended.returncode, ended.stderr) == (2, "minigpt: No space left on device\n")
+
+
+def open_pipe_without_a_reader():
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "wb")

@@ -10,6 +10,7 @@ import torch
 from minigpt import GPT
 from minigpt.classroom import attention_explorer, bits_explorer, chat, head_explorer, next_token, switched_off, talk
 from minigpt.classroom import explore_real as real
+from minigpt.classroom.doors import Missing
 from minigpt.classroom.explore_heads import queries_and_keys
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -160,6 +161,6 @@ def test_without_the_weights_everything_says_how_to_get_them(monkeypatch):
     missing = real.real_model()
     assert "python3 run.py setup real" in repr(missing)
     for use in (lambda: missing.model, lambda: missing.generate("a"), lambda: chat(missing), lambda: next_token(missing, "a")):
-        with pytest.raises(real.Missing, match="python3 run.py setup real") as caught:
+        with pytest.raises(Missing, match="python3 run.py setup real") as caught:
             use()
         assert "Traceback" not in "\n".join(caught.value._render_traceback_())

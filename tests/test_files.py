@@ -97,20 +97,21 @@ def test_the_file_has_the_mode_of_an_ordinary_one(path):
 
 def test_what_killed_writers_left_goes_once_it_is_old(path):
     write_atomically(path, b"content")
-    old, fresh, other = (path.with_name(name) for name in (f".{path.name}.abc.unfinished", f".{path.name}.def.unfinished",
-                                                           ".another.safetensors.abc.unfinished"))
-    for unfinished in (old, fresh, other):
-        unfinished.write_bytes(b"half of it")
+    old, fresh, other = (path.with_name(f".{name}.unfinished")
+                         for name in (f"{path.name}.abcd_123", f"{path.name}.efgh_123", "another.safetensors.abcd_123"))
+    notes = path.with_name(f".{path.name}.notes.unfinished")            # somebody's own
     long_ago = time.time() - files.ABANDONED - 1
-    os.utime(old, (long_ago, long_ago))
-    os.utime(other, (long_ago, long_ago))
+    for unfinished in (old, fresh, other, notes):
+        unfinished.write_bytes(b"half of it")
+        if unfinished != fresh:
+            os.utime(unfinished, (long_ago, long_ago))
     write_atomically(path, b"content")
-    assert not old.exists() and fresh.exists() and other.exists()        # fresh: somebody may be writing it right now
+    assert not old.exists() and fresh.exists() and other.exists() and notes.exists()
 
 
 @pytest.mark.parametrize("name", ["[a-z]*?.safetensors", "*.safetensors"])
 def test_a_name_that_looks_like_a_pattern_is_a_name(name, tmp_path):
-    bystander = tmp_path / ".x.safetensors.abc.unfinished"
+    bystander = tmp_path / ".x.safetensors.abcd_123.unfinished"
     bystander.write_bytes(b"")
     os.utime(bystander, (0, 0))
     try:

@@ -281,10 +281,10 @@ def test_an_interrupt_of_a_run_that_has_gone_wrong_says_so(monkeypatch):
 
 def test_the_same_text_given_again_is_gone_on_with_also_after_loading(gpt, tmp_path):
     gpt.save(tmp_path / "a")
-    loaded = GPT.load(tmp_path / "a")
+    loaded, read = GPT.load(tmp_path / "a"), (gpt.about.windows_read or 0) // 4
     for n in (1, 2, 3):
         quietly(loaded, text=TEXT, steps=2)
-        assert loaded.run.batches_before == 2 * (n - 1) and loaded.about.steps == gpt.about.steps + 2 * n
+        assert loaded.run.batches_before == read + 2 * (n - 1) and loaded.about.steps == gpt.about.steps + 2 * n
     assert loaded.about.n_bytes == gpt.about.n_bytes
     quietly(loaded, text=OTHER, steps=1)
     assert loaded.run.batches_before == 0 and loaded.about.text is None
@@ -635,6 +635,17 @@ def test_another_text_is_read_from_its_beginning():
     assert gpt.run.batches_before == 0
 
 
+def test_with_a_file_in_between_too(monkeypatch, tmp_path):
+    whole, parts = a_gpt(), a_gpt()
+    at_once = windows_of(monkeypatch, lambda: quietly(whole, steps=6, batch_size=4))
+    in_turns = windows_of(monkeypatch, lambda: quietly(parts, steps=3, batch_size=4))
+    parts.save(tmp_path / "a")
+    loaded = GPT.load(tmp_path / "a")
+    in_turns += windows_of(monkeypatch, lambda: quietly(loaded, steps=3, batch_size=4, text=TEXT))
+    assert at_once == in_turns
+    quietly(GPT.load(tmp_path / "a"), text=OTHER, steps=1)
+
+
 def test_it_says_that_it_goes_on_and_what_the_rate_does(capsys):
     gpt = a_gpt()
     gpt.train(steps=1, batch_size=4)
@@ -653,3 +664,68 @@ def test_a_byte_order_mark_and_line_ends_do_not_depend_on_the_way_in(gpt):
 
 def test_at_temperature_0_the_tokens_come_in_the_order_of_their_logits(gpt):
     assert gpt.next_token_probs("It is", temperature=0)[0] == gpt.next_token_probs("It is", temperature=1)[0]
+
+
+# What is refused before the work -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("text", ["\ufeff", ["It is a truth. " * 20, "\ufeff"]])
+def test_a_text_that_is_a_byte_order_mark_alone_is_no_text(text, gpt):
+    for door in (lambda: GPT.from_text(text, **SIZE), lambda: quietly(gpt, text=text)):
+        with pytest.raises(ValueError, match="text must have at least one character"):
+            door()
+    with pytest.raises(ValueError, match="text must have at least one character"):
+        gpt.evaluate("\ufeff")
+
+
+@pytest.mark.parametrize("arguments", [{"steps": 5, "seconds": 5}, {"accumulate": 99}, {"steps": 0}, {"evaluations": 0}])
+def test_a_training_that_cannot_be_is_refused_before_its_text_is_read(arguments, gpt, monkeypatch):
+    monkeypatch.setattr("minigpt.gpt.tokenize", lambda *given: pytest.fail("the text was read"))
+    with pytest.raises(ValueError, match="must be"):
+        quietly(gpt, text=TEXT, **arguments)
+
+
+def test_a_model_that_no_gradient_reaches_says_so_before_its_text_is_read(monkeypatch):
+    gpt = a_gpt()
+    monkeypatch.setattr("minigpt.gpt.tokenize", lambda *given: pytest.fail("the text was read"))
+    for switched_off in (torch.no_grad, torch.inference_mode):
+        with switched_off(), pytest.raises(ValueError, match="gradients are switched off here"):
+            quietly(gpt, text=TEXT)
+    gpt.model.requires_grad_(False)
+    with pytest.raises(ValueError, match="model must have weights that can change"):
+        quietly(gpt, text=TEXT)
+    gpt.model.to("meta")
+    with pytest.raises(ValueError, match="model must have weights that can change"):
+        quietly(gpt, text=TEXT)
+
+
+def test_frozen_parts_stay_as_they_are_and_the_rest_trains():
+    gpt = a_gpt()
+    gpt.model.token_embedding.requires_grad_(False)
+    before = gpt.model.token_embedding.weight.clone(), gpt.model.blocks[0].attention.qkv.weight.clone()
+    quietly(gpt)
+    assert torch.equal(gpt.model.token_embedding.weight, before[0])
+    assert not torch.equal(gpt.model.blocks[0].attention.qkv.weight, before[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX's")
+def test_tokens_go_to_an_ordinary_file_in_a_folder_that_is_there(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr("minigpt.gpt._tokenizer_for", lambda *given: pytest.fail("the text was read"))
+    for tokens in (tmp_path / "pipe", tmp_path, tmp_path / "nowhere" / "tokens", os.devnull):
+        with pytest.raises(OSError, match=f"cannot write {tokens}"):
+            GPT.from_files([text], tokens=tokens, **SIZE)
+
+
+def test_what_loading_would_make_infinite_or_0_is_not_saved(tmp_path):
+    for value in (1e39, 1e-60):
+        gpt = a_gpt()
+        gpt.model.double().norm.weight.data[:] = value
+        with pytest.raises(ValueError, match="norm.weight .*32 bits"):
+            gpt.save(tmp_path / "a")
+        assert not (tmp_path / "a").exists()
+    gpt = a_gpt()
+    gpt.model.double()
+    gpt.save(tmp_path / "a")
+    assert same_weights(GPT.load(tmp_path / "a"), a_gpt())

@@ -224,6 +224,64 @@ def test_a_bad_file_shows_why_and_leaves_the_model_alone(live, tmp_path, content
     assert live.gpt.model is model and not live.start_button.disabled
 
 
+@pytest.fixture
+def trained(live):
+    live.start()
+    until(lambda: steps(live) > 10, "training is under way")
+    live.stop()
+    live.wait(60)
+    return live
+
+
+def what_is_there(live) -> tuple:
+    """What the panel has of the last training, and what it offers to do with it."""
+    return (live.gpt.model, live.history, steps(live), live.report, live.text_name, live.picture.value, live.samples.value,
+            live.start_button.description, *(button.layout.display for button in (live.go_on_button, live.page_button)))
+
+
+def it_goes_on(live) -> bool:
+    model = live.gpt.model
+    live.go_on()
+    until(lambda: live.state == "training" and steps(live) > 3, "it trains further")
+    return live.gpt.model is model
+
+
+def test_a_text_that_cannot_be_read_leaves_the_last_training_and_its_buttons(trained, tmp_path):
+    before = what_is_there(trained)
+    assert before[-2:] == (None, None)
+    trained.controls["file"].value = str(tmp_path / "missing.txt")
+    trained.start()
+    trained.wait(60)
+    assert trained.state == "failed" and "there is no file" in trained.status.value
+    assert what_is_there(trained) == before
+    assert it_goes_on(trained)
+
+
+def test_a_stop_in_preparing_leaves_the_last_training_and_its_buttons(trained, monkeypatch):
+    before, going_on, made = what_is_there(trained), threading.Event(), GPT.from_files
+
+    def slowly(*arguments, **keywords):
+        going_on.wait(60)
+        return made(*arguments, **keywords)
+
+    monkeypatch.setattr(GPT, "from_files", slowly)
+    trained.start()
+    assert trained.state == "preparing" and trained.go_on_button.layout.display == "none"
+    trained.stop()
+    going_on.set()
+    trained.wait(60)
+    assert trained.state == "ready" and "Stopped before it began" in trained.status.value
+    assert what_is_there(trained) == before
+    assert it_goes_on(trained)
+
+
+def test_an_error_in_a_step_leaves_nothing_to_go_on_with(trained, monkeypatch):
+    monkeypatch.setattr(LiveTraining, "_take", lambda self, report: 1 / 0)
+    trained.start()
+    trained.wait(60)
+    assert trained.state == "failed" and trained.page_button.layout.display == "none"
+
+
 def test_start_without_a_file_asks_for_one(live):
     live.controls["file"].value = "  "
     live.start_button.click()

@@ -221,7 +221,8 @@ def test_no_export_goes_among_the_answers(tmp_path, name, road):
 
 
 @pytest.mark.parametrize(("name", "content"), [
-    ("grades.csv", "name,grade\nAda,1\n"), ("grades.csv", "name,notebook\n"), ("grades.csv", "\n"), ("a.csv", "\udcff"),
+    ("grades.csv", "name,grade\nAda,1\n"), ("grades.csv", "name,notebook\n"),
+    ("long.csv", ",".join(prediction.EXPORTED) + "\nAda,,,,,,,,a note\n"), ("grades.csv", "\n"), ("a.csv", "\udcff"),
     ("data.json", "{}"), ("data.json", '[{"name": "Ada"}]'), ("data.json", "[1]"), ("data.json", "half a file"),
     ("data.json", "[" * 10**5)])
 def test_a_file_that_is_no_export_is_not_replaced_by_one(tmp_path, name, content):
@@ -240,6 +241,31 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_of_an_empty_file(tmp_pa
         export_predictions(path)
         scale_question().answer(answer)
     assert "64" in export_predictions(path).read_text()
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_an_export_leaves_the_answers_of_others_where_they_are(tmp_path, suffix):
+    scale_question().answer("64")
+    path = export_predictions(tmp_path / f"class{suffix}", name="Ada")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"class{suffix} holds 1 other row, the first of the name 'Ada': it is left as it is"):
+        export_predictions(path, name="Bob")
+    assert path.read_bytes() == before
+    scale_question().answer("8")
+    predict("ends", "Two\r\nlines?", {"a": True}).answer("a")
+    for _ in range(2):
+        assert export_predictions(path, name="Ada").read_bytes() != before, "one's own, grown"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv"])
+def test_an_export_leaves_rows_that_these_answers_lack_where_they_are(tmp_path, suffix):
+    scale_question().answer("64")
+    path = export_predictions(tmp_path / f"class{suffix}", name="Ada")
+    (prediction.FOLDER / "notebook.json").unlink()
+    scale_question().answer("8")
+    with pytest.raises(ValueError, match="holds 1 other row, the first of the name 'Ada'"):
+        export_predictions(path, name="Ada")
+    assert "64" in path.read_text()
 
 
 def test_a_file_among_the_answers_that_holds_none_is_named_and_left_out(tmp_path, capsys):
@@ -273,6 +299,37 @@ def test_an_export_that_fails_says_so_in_a_sentence_and_leaves_the_old_file(tmp_
     monkeypatch.undo()
     with pytest.raises(OSError, match=r"cannot write .*class\.csv: No such file or directory$"):
         export_predictions(tmp_path / "nowhere" / "class.csv")
+
+
+# ---- the doors
+
+@pytest.mark.parametrize(("given", "error", "sentence"), [
+    ({"key": None}, TypeError, "key must be a str, not None"),
+    ({"question": 5}, TypeError, "question must be a str, not 5"),
+    ({"question": None}, ValueError, "question must be given where number is, not None"),
+    ({"number": float("nan")}, ValueError, "number must be a finite number, not nan"),
+    ({"number": "5"}, TypeError, "number must be a number or None, not '5'"),
+    ({"tolerance": float("nan")}, ValueError, "tolerance must be a finite number at least 0, not nan"),
+    ({"tolerance": -1}, ValueError, "tolerance must be a finite number at least 0, not -1.0"),
+    ({"tempting": {"6": "x"}}, TypeError, "a number in tempting must be a number, not '6'"),
+    ({"tempting": {6: None}}, TypeError, r"tempting\[6\] must be a str, not None"),
+    ({"tempting": [6]}, TypeError, r"tempting must be a dict, wrong number -> why it is tempting, not \[6\]"),
+    ({"answers": ["a", "b"], "number": None}, TypeError, r"answers must be a dict, option -> why .* not \['a', 'b'\]"),
+    ({"answers": {"a": True, "b": False}, "number": None}, TypeError, r"answers\['b'\] must be a str that says why .* not False"),
+    ({"answers": {5: True}, "number": None}, TypeError, "an option in answers must be a str, not 5"),
+    ({"why": None}, TypeError, "why must be a str, not None"),
+])
+def test_a_question_of_the_wrong_kind_is_answered_in_a_sentence(given, error, sentence):
+    with pytest.raises(error, match=sentence):
+        predict(**{"key": "count", "question": "How many?", "number": 100} | given)
+
+
+@pytest.mark.parametrize(("given", "sentence"), [
+    ((None,), "key must be a str, not None"), (("x", 5), r"texts\[0\] must be a str, not 5"),
+    (("x", "a", None), r"texts\[1\] must be a str, not None")])
+def test_hints_of_the_wrong_kind_are_answered_in_a_sentence(given, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        hints(*given)
 
 
 # ---- questions of the notebooks, and hints

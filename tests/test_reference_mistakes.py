@@ -330,7 +330,7 @@ def test_mistake_of_the_reference_validation_on_one_random_batch():
 
 def test_mistake_of_the_reference_a_printing_interval_of_0_divided_by_zero():
     for evaluations in (0, -1):
-        with pytest.raises(ValueError, match=f"evaluations must be at least 1, not {evaluations}"):
+        with pytest.raises(ValueError, match=f"evaluations must be at least 1 and at most .*, not {evaluations}"):
             run(a_model(), validation=a_text(30), evaluations=evaluations)
 
 

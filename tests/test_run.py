@@ -285,6 +285,16 @@ def test_an_unknown_command_is_named_on_every_console(bare, console):
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_help_of_a_command_is_all_that_it_does(bare, word):
+    module = bare.module()
+    before = sorted(path.name for path in bare.folder.iterdir())
+    for command in module.COMMANDS:
+        code, output = bare.run(command, word)
+        assert code == 0 and output.strip() == module.help_line(command).strip(), command
+    assert sorted(path.name for path in bare.folder.iterdir()) == before
+
+
 def test_setup_refuses_options_it_does_not_have(bare):
     code, output = bare.run("setup", "--fast")
     assert code == 1 and "setup takes no options, and was given: --fast" in output
@@ -519,12 +529,51 @@ def test_being_asked_to_end_ends_what_was_started(copy):
     copy.started()
 
 
-def test_a_broken_environment_is_made_anew(bare):
-    (bare.folder / ".venv").mkdir()
-    (bare.folder / ".venv" / "rubbish").touch()
+def test_a_broken_environment_that_it_made_itself_is_made_anew(bare, monkeypatch):
+    module, venv = bare.module(), bare.folder / ".venv"
+    monkeypatch.setattr(module, "run_quietly", lambda *command: (1, "killed in the middle"))
+    with pytest.raises(module.Problem, match="could not be made"):
+        module.make_environment()
+    (venv / "lib" / "rubbish").mkdir(parents=True)
+    (venv / "file").touch()
     code, output = bare.run("setup")
     assert code == 0, output
-    assert not (bare.folder / ".venv" / "rubbish").exists()
+    assert not (venv / "lib" / "rubbish").exists() and not (venv / "file").exists()
+
+
+def test_an_environment_that_somebody_else_made_is_left_alone(bare):
+    """As uv makes one: with no pip in it."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare.folder / ".venv"], check=True, timeout=60)
+    (bare.folder / ".venv" / "my_work.txt").write_text("work")
+    code, output = bare.run("setup")
+    assert code == 1 and "Traceback" not in output
+    assert "mini gpt/.venv has no pip" in output.replace(os.sep, "/") and "move it away or delete it, then run the same" in output
+    assert (bare.folder / ".venv" / "my_work.txt").read_text() == "work"
+
+
+@POSIX
+@pytest.mark.parametrize("there", ["somebody's folder", "one that run.py made elsewhere", "an empty folder", "nothing"])
+def test_an_environment_that_is_a_link_is_never_followed(bare, tmp_path, there):
+    real = tmp_path / "real"
+    (bare.folder / ".venv").symlink_to(real)
+    if there != "nothing":
+        real.mkdir()
+    if there.startswith(("one", "some")):
+        (real / "my_work.txt").write_text("work")
+    if there.startswith("one"):
+        (real / "minigpt-made").touch()
+    before = sorted(tmp_path.rglob("*"))
+    module = bare.module()
+    with pytest.raises(module.Problem, match="is a link or was not made by run.py, so it is left"):
+        module.make_environment()
+    assert [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in str(path)] == before
+
+
+def test_a_file_in_the_place_of_the_environment_is_left_alone(bare):
+    (bare.folder / ".venv").write_text("settings of another program")
+    code, output = bare.run("setup")
+    assert code == 1 and "move it away or delete it" in output and "Traceback" not in output
+    assert (bare.folder / ".venv").read_text() == "settings of another program"
 
 
 def test_no_network_is_said_and_leaves_no_stamp(copy):

@@ -102,6 +102,15 @@ def test_a_huge_temperature_is_uniform():
     assert torch.allclose(next_token_probs(torch.tensor([[1.0, 100.0]]), 1e300), torch.tensor([[0.5, 0.5]]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_numbers_that_are_nearly_nothing_or_huge_still_make_a_distribution(dtype):
+    logits = torch.tensor([[1.0, 2.0, float("-inf")]], dtype=dtype)
+    for top_p in (1e-8, 1e-46, 5e-324):
+        assert next_token_probs(logits, top_p=top_p).tolist() == [[0, 1, 0]]
+    assert next_token_probs(logits, temperature=1e308).tolist() == [[0.5, 0.5, 0]]
+    assert next_token_probs(logits, temperature=5e-324, top_p=1e-46).tolist() == [[0, 1, 0]]
+
+
 @given(logits=st.lists(st.integers(-80, 80).map(lambda n: n / 4), min_size=1, max_size=12),
        temperature=st.just(0) | st.floats(0.05, 5), top_k=st.none() | st.integers(1, 14),
        top_p=st.none() | st.floats(0.01, 1))

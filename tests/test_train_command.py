@@ -11,7 +11,7 @@ import pytest
 from commands import TEXT, TINY, run
 from filelock import FileLock
 
-from minigpt import GPT, files, gpt, train_command
+from minigpt import GPT, files, gpt, train_command, training
 from minigpt.__main__ import main
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, links and terminals of POSIX")
@@ -208,3 +208,55 @@ def test_an_error_is_told_without_its_number(text, tmp_path, capsys, monkeypatch
     monkeypatch.setattr(files, "save_tensors", full)
     assert train(text, "--out", tmp_path / "m") == 2
     assert capsys.readouterr().err.endswith("minigpt: cannot write m: No space left on device\n")
+
+
+# What is there already ---------------------------------------------------------------------------------------------------
+
+@posix
+def test_a_training_that_ends_in_its_first_step_leaves_the_model_that_was_there(text, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "m.safetensors"
+    assert train(text, "--out", out) == 0
+    before = out.read_bytes()
+
+    def twice(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training, "train_step", twice)
+    assert train(text, "--out", out, "--seed", "1") == 130
+    assert out.read_bytes() == before and "nothing is saved" in capsys.readouterr().out
+    assert names(tmp_path) == ["m.safetensors", "text.txt"]
+
+
+def test_a_file_in_the_place_of_the_lock_stays(text, tmp_path, capsys):
+    notes = tmp_path / ".m.run.lock"
+    notes.write_text("my notes", encoding="utf-8")
+    assert train(text, "--out", tmp_path / "m") == 2
+    assert notes.read_text(encoding="utf-8") == "my notes" and str(notes) in capsys.readouterr().err
+    notes.write_text(TEXT, encoding="utf-8")
+    assert train(notes, "--out", tmp_path / "m") == 2
+    assert notes.read_text(encoding="utf-8") == TEXT and "would replace the text" in capsys.readouterr().err
+
+
+def test_a_text_that_is_typed_twice_is_named(text, tmp_path, capsys):
+    assert train(tmp_path / "*.txt", text, "--out", tmp_path / "m") == 2
+    assert f"the text {text} is given twice" in capsys.readouterr().err
+
+
+@posix
+def test_the_same_command_goes_on_also_without_out(text, tmp_path):
+    words = ("train", text, *TINY, "--steps", "12")
+    stopped = run(*words, at_step=5, send=signal.SIGINT, cwd=tmp_path)
+    assert stopped.status == 130 and "the same command with --resume goes on" in stopped.output
+    gone_on = run(*words, "--resume", cwd=tmp_path)
+    assert gone_on.status == 0 and "going on from step 5" in gone_on.output
+    assert run(*words, cwd=tmp_path).status == 2                    # the model that is there is not replaced unasked
+    assert run(*words, "--resume", cwd=tmp_path).status == 2
+
+
+@pytest.mark.parametrize("words", [("--steps", "0"), ("--steps", "-5"), ("--steps", "1" + 311 * "0"), ("--seconds", "nan"),
+                                   ("--seconds", "0"), ("--seconds", "1e308"), ("--evaluations", "0")])
+def test_a_budget_that_cannot_be_is_refused_before_the_text_is_read(words, text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(GPT, "from_files", lambda *arguments, **more: pytest.fail("the text was read"))
+    assert main(["train", str(text), "--out", str(tmp_path / "m"), *TINY, *words]) == 2
+    assert capsys.readouterr().err.startswith(f"minigpt: {words[0].removeprefix('--')} must be ")

@@ -199,6 +199,14 @@ def test_a_batch_has_a_row_for_each_of_its_parts():
         TrainingState(a_model(), replace(ADAM, accumulate=5))
 
 
+def test_a_model_in_16_bits_is_measured_in_32():
+    """A sum of many losses is more than 16 bits hold."""
+    model, text = a_model(vocab_size=V, context_length=1024, n_layers=1), a_text(60_000)
+    exact = evaluate(model, text)
+    assert evaluate(model.half(), text) == pytest.approx(exact, rel=0.01)
+
+
+
 def test_a_compiled_model_takes_the_same_steps(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))     # no compiler of C is needed for it
     plain, compiled = a_model(), a_model()

@@ -7,6 +7,8 @@ the same page here and there. The README is the first page. Of a notebook are fo
 ask a question. Then Sphinx does the rest: docs/conf.py says how.
 """
 
+import argparse
+import os
 import pkgutil
 import re
 import shutil
@@ -18,12 +20,13 @@ import nbformat
 from sphinx.cmd.build import build_main
 
 import minigpt
-from tools.folders import made_anew
+from minigpt.classroom.console import say, sentence, typed_folder
+from tools.folders import LITTER, made_anew, others_work, read_list, some, write_list
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "data/README.md", "tests/README.md")
 LINKED = ("LICENSE", "LICENSE-TEXT", "CITATION.cff")         # what a page links to, and is no page
-MARKER = ".minigpt-book"     # in every book: no other folder is replaced by one
+MARKER = ".minigpt-book"     # in every book, a list of its files: nothing else is replaced by one
 CONTENTS = """
 
 ```{toctree}
@@ -135,27 +138,37 @@ def build(out: Path) -> None:
         code = build_main(["-q", "-W", "--keep-going", "-d", str(Path(folder, "doctrees")), str(source), str(new)])
         if code:
             raise NotMade(code)
-        (new / MARKER).touch()
+        write_list(new, MARKER)
+        if refused := refusal(out):                 # somebody may have put something there meanwhile
+            raise FileExistsError(refused)
+
+
+def refusal(out: Path) -> str:
+    """Why no book is made in `out`; "" where one can be."""
+    if out.exists() and read_list(out, MARKER) is None:
+        return f"{out} exists and is no book made by this: it is left alone. Delete it yourself, or choose another folder."
+    if out.exists() and (work := others_work(out, MARKER, LITTER)):
+        return f"{out} holds what is no part of the book ({some(work)}): it is left alone. Move that, or choose another folder."
+    return ""
 
 
 def main(arguments: list[str]) -> int:
-    if arguments and arguments[0].startswith("-"):
-        print(f"The book takes a folder, and was given {arguments[0]}.", file=sys.stderr)
-        return 2
-    out = Path(arguments[0]).expanduser().resolve() if arguments else ROOT / "book"
-    if out.exists() and not (out / MARKER).exists():
-        print(f"{out} exists and is no book made by this: it is left alone. Delete it yourself, or choose another folder.",
-              file=sys.stderr)
-        return 1
+    parser = argparse.ArgumentParser(prog="run.py book", description="Make the web site of the notebooks, the guide and the "
+                                     "reference, to be read without Python and without a network.")
+    parser.add_argument("folder", nargs="?", type=typed_folder, default=ROOT / "book", help="where to make it (default: book)")
     try:
+        out = Path(os.path.realpath(parser.parse_args(arguments).folder))
+        if refused := refusal(out):
+            print(refused, file=sys.stderr)
+            return 1
         build(out)
     except NotMade as error:
         print("The book was not made: Sphinx says why above.")
         return error.code
     except OSError as error:
-        print(f"The book was not made: {error}", file=sys.stderr)
+        print(f"The book was not made: {sentence(error)}", file=sys.stderr)
         return 1
-    print(f"The book is in {out}: open {out / 'index.html'}")
+    say(f"The book is in {out}: open {out / 'index.html'}")
     return 0
 
 

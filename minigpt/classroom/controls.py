@@ -7,13 +7,17 @@ are the browser's own controls with a label, in `static/`. Lists and check boxes
 ipywidgets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from pathlib import Path
 
 import anywidget
 import ipywidgets
 from traitlets import Any, Bool, Float, Int, List, TraitError, Tuple, Unicode, observe, validate
+
+from minigpt import arguments
+from minigpt.arguments import flag, number, or_none, shown, takes
+from minigpt.classroom.doors import finite, in_order
 
 STATIC = Path(__file__).with_name("static")
 
@@ -124,6 +128,32 @@ class Announcer(anywidget.AnyWidget):
     words = Unicode().tag(sync=True)
 
 
+_positive = number(0, open_low=True)
+
+
+def _step(name, value):
+    _positive(name, value)
+    return finite(name, value)
+
+
+def _some_options(name, value) -> list:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a list of options, not {shown(value)}")
+    options = list(value)
+    if not options:
+        raise ValueError(f"{name} must hold at least one option, not {shown(value)}")
+    return options
+
+
+def _one_of_them(given: dict) -> None:
+    if given["value"] not in given["options"]:
+        allowed = ", ".join(map(repr, given["options"]))
+        raise ValueError(f"value must be one of the options, {allowed}, not "
+                         f"{shown(given['value'])}")
+
+
+@takes(in_order("low", "high"), label=arguments.text, value=finite, low=finite, high=finite,
+       step=or_none(_step))
 def slider(label: str, value, low, high, step=None):
     """A slider over whole numbers, where all of its numbers are, or else over real ones."""
     whole = all(isinstance(n, int) for n in (value, low, high, step or 1))
@@ -134,11 +164,14 @@ def slider(label: str, value, low, high, step=None):
     )
 
 
+@takes(in_order("low", "high"), label=arguments.text, value=_positive, low=_positive,
+       high=_positive)
 def log_slider(label: str, value: float, low: float, high: float):
     """A slider over powers of ten, from `low` to `high`, with twenty steps a decade."""
     return NumberSlider(description=label, min=low, max=high, step=0.05, value=value, scale="log")
 
 
+@takes(_one_of_them, label=arguments.text, options=_some_options)
 def option_slider(label: str, value, options):
     """A slider that steps through `options`, such as (1, 2, 4, 8, 16)."""
     return OptionSlider(options, value, description=label)
@@ -148,6 +181,7 @@ FULL = {"width": "auto"}                        # as wide as the place that the 
 LABEL = {"description_width": "140px"}          # as wide as those of the sliders
 
 
+@takes(_one_of_them, label=arguments.text, options=_some_options)
 def chooser(label: str, value, options):
     """A drop-down list."""
     return ipywidgets.Dropdown(
@@ -155,11 +189,13 @@ def chooser(label: str, value, options):
     )
 
 
+@takes(label=arguments.text, value=flag)
 def checkbox(label: str, value: bool):
     """A box to tick."""
     return ipywidgets.Checkbox(value=value, description=label, indent=False, layout=FULL)
 
 
+@takes(label=arguments.text, value=arguments.text, follow=flag, placeholder=arguments.text)
 def text_box(label: str, value: str, *, follow: bool = True, placeholder: str = ""):
     """A line to type in, taken with Enter or when the box is left, or followed letter by letter."""
     return TextBox(description=label, value=value, follow=follow, placeholder=placeholder)

@@ -9,6 +9,7 @@ import argparse
 import copy
 import hashlib
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -17,8 +18,8 @@ from pathlib import Path
 import nbformat
 
 from minigpt import corpus
-from minigpt.classroom.console import say
-from minigpt.files import write_atomically
+from minigpt.classroom.console import say, sentence, typed_folder
+from minigpt.files import read_ordinary, write_atomically
 
 # edition(notebook) makes a copy; renewed(there, fresh) says what becomes of the one that is there,
 # given a fresh one.
@@ -88,17 +89,28 @@ def write_copies(name: str, edition: Edition, renewed: Renewed, source: Path,
     """Writes the `edition` of each notebook in `source` into `target`; returns a line about each.
 
     `name` is what its copies remember. Raises FileNotFoundError where `source` has no notebooks,
-    ValueError where `target` is the same folder, OSError naming the file where a copy can't be
-    written.
+    ValueError where `target` is the same folder, OSError naming what can't be written or is no
+    folder.
     """
     paths = sorted(source.glob("*.ipynb"))
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {source}")
-    target.mkdir(parents=True, exist_ok=True)
+    _make_folder(target)
     if target.samefile(source):
         raise ValueError(f"{target} is the folder of the notebooks themselves: name another one")
     return [f"{path.name}: {write_copy(name, edition(_read(path)), renewed, target / path.name)}"
             for path in paths]
+
+
+def _make_folder(path: Path) -> None:
+    for place in (path, *path.parents):
+        if os.path.lexists(place) and not os.path.isdir(place):
+            raise NotADirectoryError(f"{place} is there and is no folder: name another one")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot make the folder {path}: {error.strerror}"
+        raise type(error)(error.errno, message) from error
 
 
 def write_copy(name: str, fresh, renewed: Renewed, path: Path) -> str:
@@ -106,9 +118,8 @@ def write_copy(name: str, fresh, renewed: Renewed, path: Path) -> str:
     fresh.metadata["minigpt"] = {"edition": name, "cells": fingerprint(fresh)}
     new, told = fresh, "written"
     if path.exists():
-        try:
-            there = _read(path)
-        except (ValueError, AttributeError, nbformat.ValidationError):  # nbformat's, of other files
+        there = _read_any(path)
+        if there is None:
             return "left as it is, and it is no notebook. Rename it to get a fresh copy."
         if not same_edition(there, fresh):
             return f"{NOT_OURS}: it is {_whose(there)}. Rename it to get a fresh copy."
@@ -131,18 +142,42 @@ def _read(path: Path):
     return nbformat.read(path, as_version=4)
 
 
-def main(write: Callable[[Path, Path], list[str]], folder: str, title: str) -> int:
+def _read_any(path: Path):
+    """The notebook in a file that anybody may have written; None where it is none.
+
+    Raises OSError where the file can't be read.
+    """
+    content = read_ordinary(path, "notebook")
+    try:
+        notebook = nbformat.convert(nbformat.reader.reads(content.decode()), to_version=4)
+        return notebook if _has_its_parts(notebook) else None
+    except Exception:       # nbformat raises whatever it stumbles over, also RecursionError
+        return None
+
+
+def _has_its_parts(notebook) -> bool:
+    """Whether all is there that is read here. What else a program has put in, its schema or not, is
+    no matter. Raises AttributeError where a part is missing.
+    """
+    return isinstance(notebook.metadata, dict) and isinstance(notebook.cells, list) and all(
+        isinstance(cell.metadata, dict) and isinstance(cell.cell_type, str)
+        and isinstance(cell.source, str)
+        and (cell.cell_type != "code" or isinstance(cell.outputs, list)
+             and isinstance(cell.execution_count, int | None)) for cell in notebook.cells)
+
+
+def main(write: Callable[[Path, Path], list[str]], name: str, title: str) -> int:
     """The command line of both: writes the copies, says what became of each, returns the status."""
-    parser = argparse.ArgumentParser(prog=f"python -m minigpt.classroom.{folder}",
+    parser = argparse.ArgumentParser(prog=f"python -m minigpt.classroom.{name}",
                                      description=f"Write {title}.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(folder),
-                        help=f"where to write (default: {folder})")
-    target = parser.parse_args().folder.expanduser()
+    parser.add_argument("folder", nargs="?", type=typed_folder, default=Path(name),
+                        help=f"where to write (default: {name})")
+    target = parser.parse_args().folder
     try:
         notebooks = corpus.data_folder().with_name("notebooks")     # what ships lies side by side
         told = write(notebooks, target)
     except (OSError, ValueError) as error:
-        print(f"{title} could not be written: {error}", file=sys.stderr)
+        print(f"{title} could not be written: {sentence(error)}", file=sys.stderr)
         return 1
     say("\n".join(told))
     if all(NOT_OURS in line for line in told):

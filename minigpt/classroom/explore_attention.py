@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minigpt import arguments
+from minigpt.arguments import takes
 from minigpt.classroom.controls import checkbox, option_slider, slider
+from minigpt.classroom.doors import as_many, listed, tensor
 from minigpt.classroom.plots import (
     BLACK,
     BLUE,
@@ -36,6 +39,8 @@ VALUES = torch.tensor([[2., 0.], [0., 1.], [2., -1.]])          # (3, d_head)
 
 # ---- three scores, a mix
 
+@takes(as_many("vectors", "tokens"), tokens=listed("words", arguments.text, low=1),
+       vectors=tensor(2, "(tokens, d)"))
 def mixing_desk(tokens=TOKENS, vectors: Tensor = VALUES) -> Explorer:
     """A slider for each token's score; their softmax as bars, and the mix of `vectors` it makes."""
     def draw(**scores):
@@ -73,6 +78,16 @@ def pair(vector: Tensor) -> str:
 
 # ---- a query in the plane
 
+def _in_the_plane(name, value) -> Tensor:
+    """A guard: keys of two channels each."""
+    keys = tensor(2, "(tokens, 2)")(name, value)
+    if keys.shape[1] != 2:
+        raise ValueError(f"{name} must be a tensor (tokens, 2), not of shape {tuple(keys.shape)}")
+    return keys
+
+
+@takes(as_many("keys", "tokens"), keys=_in_the_plane,
+       tokens=listed("words", arguments.text, low=1, high=len(TOKENS)))
 def query_explorer(tokens=TOKENS, keys: Tensor = KEYS) -> Explorer:
     """A query to be turned and stretched among the keys (3, 2); beside it scores and weights."""
     def draw(first, second):

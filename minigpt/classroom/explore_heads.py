@@ -12,8 +12,10 @@ import matplotlib
 import torch
 from torch import Tensor
 
-from minigpt import GPT, causal_mask
+from minigpt import GPT, arguments, causal_mask
+from minigpt.arguments import takes
 from minigpt.classroom.controls import checkbox, option_slider, slider, text_box
+from minigpt.classroom.doors import a_gpt
 from minigpt.classroom.model_changes import when_trained
 from minigpt.classroom.plots import counted, token_label
 from minigpt.classroom.widgets import Explorer, Page
@@ -25,6 +27,7 @@ NUMBERED = 12           # tokens up to which the numbers stand in the cells
 SENTENCE = "She was very happy with her sister"
 
 
+@takes(gpt=a_gpt, text=arguments.text)
 def attention_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
     """The weights of a layer and a head of `gpt` on a text: row i is what token i looks at."""
     def draw(text, layer, head):
@@ -36,6 +39,7 @@ def attention_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
     return _following(gpt, Explorer(draw, controls, wait=0.1, beside=True))
 
 
+@takes(gpt=a_gpt, text=arguments.text)
 def head_explorer(gpt: GPT, text: str = SENTENCE) -> Explorer:
     """The same with two switches: the causal mask, and a temperature that divides the scores."""
     def draw(text, layer, head, mask, temperature):

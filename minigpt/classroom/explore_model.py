@@ -12,7 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from minigpt import GPT, GPTConfig, GPTModel
+from minigpt.arguments import instance, integer, nonempty_text, takes
 from minigpt.classroom.controls import option_slider, slider
+from minigpt.classroom.doors import a_gpt, a_number, listed
 from minigpt.classroom.plots import (
     BLACK,
     BLUE,
@@ -33,6 +35,7 @@ from minigpt.model import evaluating
 PROBE = GPTConfig(vocab_size=512, context_length=64, d_model=128, n_heads=4, n_layers=2, d_ff=512)
 
 
+@takes(config=instance(GPTConfig))
 def flops_per_token(config: GPTConfig) -> int:
     """Floating-point operations that training takes for a token: forward, and twice that back.
 
@@ -165,6 +168,16 @@ def gelu_picture() -> Picture:
     )
 
 
+def _fits(given: dict) -> None:
+    """A relation: the text has no more tokens than the model sees at once."""
+    n_tokens = len(given["gpt"].tokenizer.encode(given["text"]))
+    most = given["gpt"].model.config.context_length
+    if n_tokens > most:
+        raise ValueError(f"text must have at most {most} tokens, the gpt's context_length, not "
+                         f"{n_tokens}")
+
+
+@takes(_fits, gpt=a_gpt, text=nonempty_text)
 def residual_norms(gpt: GPT, text: str) -> dict[str, float]:
     """How long the stream's vectors are at first, and how long what each part adds to it is.
 
@@ -194,6 +207,7 @@ def residual_norms(gpt: GPT, text: str) -> dict[str, float]:
     return lengths
 
 
+@takes(_fits, gpt=a_gpt, text=nonempty_text)
 def residual_picture(gpt: GPT, text: str) -> Picture:
     """The same as bars."""
     norms = residual_norms(gpt, text)
@@ -206,6 +220,7 @@ def residual_picture(gpt: GPT, text: str) -> Picture:
     )
 
 
+@takes(losses=listed("numbers", a_number), vocab_size=integer(1))
 def overfit_picture(losses: list[float], vocab_size: int) -> Picture:
     """The loss on one batch, seen again and again."""
     ln_v = math.log(vocab_size)

@@ -6,7 +6,6 @@ The real model is a `GPT`, so the widgets of the other notebooks take it too.
 import asyncio
 import copy
 import html
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
@@ -15,36 +14,16 @@ import ipywidgets
 import torch
 from torch import Tensor, nn
 
-from minigpt import GPT
+from minigpt import GPT, arguments
+from minigpt.arguments import choice, integer, nonempty_text, shown, takes
 from minigpt.classroom.controls import Announcer, chooser, option_slider, slider, text_box
+from minigpt.classroom.doors import NotHere, a_gpt, listed, model_of
 from minigpt.classroom.playground import REDRAW
 from minigpt.classroom.plots import Picture, lines
 from minigpt.classroom.widgets import Card, Explorer, error_box, group, guarded, typed
 from minigpt.smollm2 import SYSTEM, SmolLM2
 
 # -------------------------------------------------------------------- where the weights are missing
-
-
-class Missing(FileNotFoundError):
-    """What a cell says that needs the real model where there is none: its sentence alone."""
-
-    def _render_traceback_(self) -> list[str]:
-        return textwrap.wrap(f"✗ {self}", width=110, break_long_words=False)
-
-
-class NotHere:
-    """Stands where the real model would, and says how to get it when asked for anything."""
-
-    def __init__(self, message: str):
-        self.__dict__["message"] = message
-
-    def __getattr__(self, name: str):
-        if name.startswith("_"):                # a notebook asks each object how it is to be shown
-            raise AttributeError(name)
-        raise Missing(self.message)
-
-    def __repr__(self) -> str:
-        return self.message
 
 
 def real_model() -> SmolLM2 | NotHere:
@@ -104,6 +83,20 @@ def megabytes(gpt: GPT, bits: int) -> float:
     return (rounded * (bits + 2 * 16 / BLOCK) + (gpt.model.n_parameters - rounded) * 32) / 8e6
 
 
+def _whole_blocks(name, value) -> GPT:
+    """A guard: a GPT whose matrices have rows of whole blocks."""
+    widths = {weight.shape[-1] for weight in matrices(a_gpt(name, value).model).values()}
+    broken = [width for width in sorted(widths) if width % BLOCK]
+    if broken:
+        raise ValueError(f"{name} must have a d_model and a d_ff that {BLOCK} divides, to be "
+                         f"rounded in blocks of {BLOCK} numbers, not {broken[0]}")
+    return value
+
+
+_some_bits = listed("whole numbers", integer(1, 8), low=1)
+
+
+@takes(gpt=_whole_blocks, text=nonempty_text, prompt=arguments.text)
 def bits_explorer(gpt: GPT, text: str, prompt: str = "It is a truth") -> Explorer:
     """Slide the bits a number; see the loss on `text`, what the model then writes, and its size."""
     @cache
@@ -124,11 +117,13 @@ def bits_explorer(gpt: GPT, text: str, prompt: str = "It is a truth") -> Explore
                     wait=0.1, still=bits_picture(gpt, text))
 
 
+@takes(gpt=_whole_blocks, text=nonempty_text, part=choice(PARTS), bits=_some_bits)
 def losses_in_bits(gpt: GPT, text: str, part: str, bits: Sequence[int] = BITS) -> list[float]:
     """The loss on `text`, nats per byte, with a part of the model rounded to each of `bits`."""
     return [gpt_in_bits(gpt, n, part).evaluate(text) for n in bits]
 
 
+@takes(gpt=_whole_blocks, text=nonempty_text)
 def bits_picture(gpt: GPT, text: str) -> Picture:
     """Loss against bits a number: for the whole model, and for each part of it rounded alone."""
     series = {part: (BITS, losses_in_bits(gpt, text, part)) for part in PARTS}
@@ -145,6 +140,23 @@ def bits_picture(gpt: GPT, text: str) -> Picture:
 
 # ---------------------------------------------------------------------------------------- induction
 
+def _a_head(name, value) -> tuple[int, int]:
+    """A guard: (layer, head), both from 0."""
+    at = listed("two whole numbers, a layer and a head", integer(0))(name, value)
+    if len(at) != 2:
+        raise ValueError(f"{name} must be a layer and a head, not {shown(value)}")
+    return tuple(at)
+
+
+def _heads_that_are_there(given: dict) -> None:
+    config = given["gpt"].model.config
+    for layer, head in given["heads"]:
+        if layer >= config.n_layers or head >= config.n_heads:
+            raise ValueError(f"heads must be of layers 0 to {config.n_layers - 1} and heads 0 to "
+                             f"{config.n_heads - 1}, not {(layer, head)}")
+
+
+@takes(_heads_that_are_there, gpt=a_gpt, heads=listed("heads, (layer, head) each", _a_head))
 @contextmanager
 def switched_off(gpt: GPT, heads: Sequence[tuple[int, int]]) -> Iterator[None]:
     """In here, these heads, (layer, head) counted from 0, add nothing to the stream."""
@@ -260,6 +272,7 @@ class ChatPanel(Card):
                             f'aria-label="the conversation">{rows or "…"}</div>')
 
 
+@takes(gpt=model_of(SmolLM2), question=arguments.text)
 def chat(gpt: SmolLM2, question: str = "What is the capital of France?") -> ChatPanel:
     """A conversation with `gpt`. The first answer is there already, at temperature 0."""
     return ChatPanel(gpt, question)

@@ -6,8 +6,10 @@ For 01_tokenizer.
 import html
 from functools import cache
 
-from minigpt import Tokenizer, corpus
+from minigpt import Tokenizer, arguments, corpus
+from minigpt.arguments import integer, or_none, takes
 from minigpt.classroom.controls import chooser, option_slider, slider, text_box
+from minigpt.classroom.doors import as_many, listed, token
 from minigpt.classroom.plots import lines, token_label
 from minigpt.classroom.widgets import Explorer, Page
 
@@ -48,12 +50,15 @@ def tiles(above: list[str], below: list | None = None) -> str:
     return f'<div class="minigpt-tiles">{pieces}</div>'
 
 
+@takes(as_many("ids", "tokens"), tokens=listed("tokens", token),
+       ids=or_none(listed("ids", integer(0))))
 def coloured(tokens: list[bytes], ids: list[int] | None = None) -> Page:
     """Tokens as coloured tiles, each with its id below it where `ids` are given."""
     labels = [token_label(token) for token in tokens]
     return Page(tiles(labels, ids), " | ".join(labels))
 
 
+@takes(text=arguments.text)
 def byte_explorer(text: str = "cat Größe 🙂") -> Explorer:
     """Type, and see the bytes of each character."""
     def draw(text):
@@ -64,6 +69,7 @@ def byte_explorer(text: str = "cat Größe 🙂") -> Explorer:
     return Explorer(draw, {"text": text_box("text", text)})
 
 
+@takes(text=arguments.text)
 def token_explorer(text: str = "It is a truth universally acknowledged. Größe 🙂") -> Explorer:
     """Type, and see the tokens; change the method and the size of the vocabulary."""
     def draw(text, method, vocab_size):
@@ -91,6 +97,7 @@ def token_explorer(text: str = "It is a truth universally acknowledged. Größe 
     )
 
 
+@takes(text=arguments.text)
 def merge_explorer(text: str = "the cat that sat there, the fat cat") -> Explorer:
     """Byte-pair merges, one at a time, on a sentence."""
     def draw(text, merges):
@@ -121,6 +128,7 @@ def merged(ids: list[int], tokenizer: Tokenizer, how_many: int) -> list[int]:
     return ids
 
 
+@takes(text=arguments.text, sizes=listed("sizes", integer(SIZES[0], SIZES[-1]), low=1))
 def size_picture(text: str, sizes=SIZES):
     """Bytes per token against the size of the vocabulary, for the three methods.
 

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+from minigpt import arguments
+from minigpt.arguments import integer, number, takes
 from minigpt.classroom.controls import chooser, log_slider, slider
+from minigpt.classroom.doors import as_many, listed, tensor
 from minigpt.classroom.playground import probability_bars, sampling_sliders, settings
 from minigpt.classroom.plots import counted, lines
 from minigpt.classroom.widgets import Explorer
@@ -11,6 +14,7 @@ from minigpt.sampling import next_token_probs
 from minigpt.training import learning_rate
 
 
+@takes(rate=number())
 def descent_explorer(rate: float = 0.1) -> Explorer:
     """Gradient descent on the bowl w², from w = 4: twenty steps, whose size follows the slider."""
     def draw(rate):
@@ -46,6 +50,7 @@ def descent_in_words(rate: float, left: float) -> str:
     return "it has arrived"
 
 
+@takes(steps=integer(1), warmup=integer(0), peak=number(0, open_low=True), floor=number(0, 1))
 def schedule_explorer(
     steps: int = 400, warmup: int = 40, peak: float = 0.01, floor: float = 0.1
 ) -> Explorer:
@@ -80,6 +85,8 @@ def schedule_in_words(rates: Sequence[float], warmup: int, decay: str) -> str:
     return f"The rate {', then '.join(filter(None, (up, down))) or f'stays at {rates[-1]:.2g}'}."
 
 
+@takes(as_many("logits", "tokens"), tokens=listed("words", arguments.text, low=1),
+       logits=tensor(1, "(V,)"))
 def sampling_explorer(tokens: Sequence[str], logits) -> Explorer:
     """The bars of a few tokens with these logits (V,), as sampling's three knobs leave them."""
     def draw(**chosen):

@@ -6,6 +6,7 @@ tab loses nothing.
 """
 
 import html
+import inspect
 import re
 import threading
 import time
@@ -16,12 +17,16 @@ import ipywidgets
 from IPython import get_ipython
 
 from minigpt import GPT, corpus
+from minigpt.arguments import integer, shown, takes
 from minigpt.classroom.controls import Announcer, chooser, option_slider, text_box
+from minigpt.classroom.doors import a_gpt
 from minigpt.classroom.growing_curve import loss_svg
 from minigpt.classroom.model_changes import trained
 from minigpt.classroom.plots import smoothed
 from minigpt.classroom.widgets import Card, error_box, group, guarded, typed
+from minigpt.gpt import SIZES
 from minigpt.progress import History, StopRequest, until_stopped
+from minigpt.smollm2 import SmolLM2
 from minigpt.training import evaluate
 
 OWN_FILE = "a file of your own"
@@ -114,7 +119,7 @@ class LiveTraining(Card):
 
     def go_on(self) -> None:
         """Train the model that is there for as long again, on the text that it has."""
-        if not self.running and self.report is not None:
+        if not self.running and self.kept:
             self._begin(self.text_name, None)
 
     def _begin(self, name: str, sources: Sequence[str] | None) -> None:
@@ -123,12 +128,12 @@ class LiveTraining(Card):
             other.stop()
             other.wait()
         seconds = self.controls["seconds"].value
-        self._reset(name, seconds)
         self._stop = StopRequest()
         self._going.set()
         self._enter("preparing", f"Reading {typed(name)} and choosing its vocabulary …" if sources
                     else "Warming up again …")
-        self.thread = threading.Thread(target=self._run, args=(sources,), daemon=True)
+        self.thread = threading.Thread(target=self._run, args=(name, seconds, sources),
+                                       daemon=True)
         LiveTraining.training = self
         self.thread.start()
 
@@ -170,14 +175,16 @@ class LiveTraining(Card):
 
     # ---- what happens in the thread
 
-    def _run(self, sources: Sequence[str] | None) -> None:
+    def _run(self, name: str, seconds: float, sources: Sequence[str] | None) -> None:
         try:
             gpt = self.gpt if sources is None else GPT.from_files(sources, **self.size)
             if self._stop:
                 self._enter("ready", "Stopped before it began. The model is as it was.")
                 return
-            loop = gpt.training_loop(seconds=self.seconds, evaluations=EVALUATIONS)
+            loop = gpt.training_loop(seconds=seconds, evaluations=EVALUATIONS)
+            # Not before: where the text can't be read, there is still the model of the last time.
             self.gpt.adopt(gpt)
+            self._reset(name, seconds)
             self.run = self.gpt.run
             self._enter("training", f"Training on {typed(self.text_name)}: the first steps …")
             for report in until_stopped(loop, self._stop, progress=False):
@@ -241,6 +248,7 @@ class LiveTraining(Card):
             self._measure()
             self._sample()
         self.gpt.trained(self.history)
+        self.kept = True
         self._draw()
         self._enter(
             "done",
@@ -254,6 +262,7 @@ class LiveTraining(Card):
     def _reset(self, text_name: str, seconds: float) -> None:
         self.text_name, self.seconds = text_name, seconds
         self.history, self.report = History(), None
+        self.kept = False               # whether `gpt` is what a whole training has left
         self._times: list[float] = []                           # seconds of training at each step
         self._held_out: list[tuple[float, float]] = []          # (seconds, loss)
         self._written: list[str] = []                           # rows of the table of samples
@@ -287,7 +296,7 @@ class LiveTraining(Card):
         self.pause_button.description = "Go on" if self.state == "paused" else "Pause"
         self.stop_button.disabled = not busy
         for button in (self.go_on_button, self.page_button):
-            button.layout.display = None if self.state == "done" else "none"
+            button.layout.display = None if self.kept and not busy else "none"
         self.go_on_button.tooltip = ("the same model and text; the learning rate warms up and "
                                      "falls anew")
 
@@ -334,6 +343,23 @@ def plain_words(content: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", content))
 
 
+def _to_be_trained(name, value) -> GPT:
+    """A guard: a GPT that can become another one."""
+    if isinstance(a_gpt(name, value), SmolLM2):
+        raise ValueError(f"{name} must be a GPT that can be trained, as GPT.from_text makes it, "
+                         f"not {shown(value)}")
+    return value
+
+
+def _sizes(name, value) -> dict:
+    """A guard: what `GPT.from_files` takes, under its names."""
+    allowed = {*inspect.signature(GPT.from_files).parameters, *SIZES} - {"sources", "size"}
+    for word in value.keys() - allowed:
+        raise TypeError(f"{name} must be of {', '.join(sorted(allowed))}, not {word!r}")
+    return value
+
+
+@takes(gpt=_to_be_trained, seconds=integer(1), size=_sizes)
 def live_training(gpt: GPT, seconds: int = 60, **size) -> LiveTraining:
     """A model that trains while you watch, and that `gpt` becomes.
 

@@ -10,6 +10,7 @@ import math
 import operator
 import re
 import unicodedata
+import warnings
 from itertools import product
 
 LONGEST = 60                    # characters: nobody types more by hand
@@ -33,10 +34,10 @@ OPERATORS = {
 }
 SIGNS = {
     "−": "-",
-    "–": "-",
-    "·": "*",
     "×": "*",
     "÷": "/",
+    "⋅": "·",
+    "∙": "·",
     "^": "**",
     "√": "sqrt ",
     "π": "pi",
@@ -44,13 +45,20 @@ SIGNS = {
     "%": "/100",
 }
 FRACTIONS = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
+# Before a number a minus as people type it, a hyphen or a dash. Behind one it marks a range, 3–5.
+DASHES = "‐‑‒–—―"
+BEHIND_A_NUMBER = rf"[\d)%{FRACTIONS}⁰¹²³⁴-⁹]\s*[{DASHES}]"
+APOSTROPHES = "’‘ʼ´`′"              # between thousands
+UNSEEN = "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 LOWERED = "₀₁₂₃₄₅₆₇₈₉"             # 101₂ would be read as 1012
 ABOUT = r"[≈~∼≃≅=]|(?:ca|circa|about|around|roughly|approx(?:imately)?|etwa|ungefähr)\b\.?"
 # What is counted, and has no other unit that it could be converted from, as bits and bytes have.
 COUNTED = r"(?:token|time|step|number|parameter|weight|head|layer|word|character|row|column)s?"
 # What stands between thousands, and what before decimals: also in Arabic, where it is never open.
-SEPARATORS = ((",", "."), (".", ","), ("٬", "٫"))
+SEPARATORS = ((",", "."), (".", ","), ("٬", "٫"), (",", "٫"))
+SCALED = r"(?:\s*/100|\s*[*·]\s*10\*\*.*)"          # by % or a power of ten
+TIMES = r"(?<=[\d)])(?:\s+|(?<!(?<![\w.,])0))[xX]\s*(?=[\d(])"      # 0x10 is 16
 NUMERAL = r"\d[\d.,٬٫]*(?:[eE][+-]?\d+)?|[.,٫]\d+"
 HELP = "Type a number, such as 8, 0.25, 1/3, 1e-3 or ln 256."
 
@@ -60,21 +68,42 @@ def readings(text: str) -> list[float]:
 
     Raises ValueError with a sentence where it is none.
     """
-    if len(text.strip()) > LONGEST:
+    text = re.sub(UNSEEN, "", text).strip()
+    if len(text) > LONGEST:
         raise ValueError(HELP)
-    text = _bare(_plain_signs(text.strip()))
-    text = re.sub(r"(?<=\d)[\s'’_](?=\d{3}(?!\d))", "", text)         # 10 000 and 10'000
-    pieces = re.split(rf"((?<![\w.,٬٫])(?:{NUMERAL}))", text)         # words and numerals, in turn
-    choices = [_numerals(piece) if i % 2 else [piece] for i, piece in enumerate(pieces)]
-    found = [_evaluate("".join(choice)) for choice in product(*choices)]
-    found = [value for value in found if value is not None]
+    text = _bare(_plain_signs(text))
+    text = re.sub(r"(?<=\d)[\s'_](?=\d{3}(?!\d))", "", text)          # 10 000 and 10'000
+    found = [value for pointed in _pointed(text) for value in _values(pointed)]
     if not found:
         raise ValueError(HELP)
     return list(dict.fromkeys(found))
 
 
+def _pointed(text: str) -> list[str]:
+    """The same with each middle dot a decimal sign or a product: 0·25 is one, 3·14 may be both.
+
+    Amid arithmetic it is a product, save in 2·5 × 10³.
+    """
+    text = re.sub(r"(?<![\d.,·])(0+)·(?=\d)", r"\1٫", text)
+    alone = re.fullmatch(rf"([+-]?\s*[\d,]+)·(\d+(?:[eE][+-]?\d+)?{SCALED}?)", text)
+    decimal = [f"{alone[1]}٫{alone[2]}"] if alone else []
+    return [way.replace("·", "*") for way in (*decimal, text)]
+
+
+def _values(text: str) -> list[float]:
+    """Its value in each way to read the numerals in it, where it has one."""
+    pieces = re.split(rf"((?<![\w.,٬٫])(?:{NUMERAL}))", text)         # words and numerals, in turn
+    choices = [_numerals(piece) if i % 2 else [piece] for i, piece in enumerate(pieces)]
+    found = [_evaluate("".join(choice)) for choice in product(*choices)]
+    return [value for value in found if value is not None]
+
+
 def _plain_signs(text: str) -> str:
     """The same in ASCII, as far as it goes: ３, ٣ and ³ are digits, and ½ is a number."""
+    text = re.sub(f"[{APOSTROPHES}]", "'", text)
+    if re.search(BEHIND_A_NUMBER, text):
+        raise ValueError(HELP)
+    text = re.sub(f"[{DASHES}]", "-", text)
     text = re.sub("log₂|log₁₀", lambda found: unicodedata.normalize("NFKC", found[0]), text)
     if any(sign in LOWERED for sign in text):
         raise ValueError(HELP)
@@ -86,6 +115,7 @@ def _plain_signs(text: str) -> str:
         text = text.replace(sign, meaning)
     text = "".join(str(unicodedata.decimal(sign, sign))
                    for sign in unicodedata.normalize("NFKC", text))
+    text = re.sub(TIMES, "*", text)                                     # 5 x 10**3
     return text.replace("%", SIGNS["%"])                                # there are wider ones too
 
 
@@ -123,7 +153,8 @@ def _evaluate(expression: str) -> float | None:
     bare = rf"\b({names})\s*([\d.]+(?:[eE][+-]?\d+)?)"         # ln 256
     expression = re.sub(bare, r"\1(\2)", expression)
     try:
-        value = _value(ast.parse(expression.strip(), mode="eval").body)
+        with warnings.catch_warnings(action="ignore"):          # of "8and 9", say
+            value = _value(ast.parse(expression.strip(), mode="eval").body)
     except (SyntaxError, ValueError, ArithmeticError, TypeError, KeyError, RecursionError,
             MemoryError):
         return None

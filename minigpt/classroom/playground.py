@@ -10,8 +10,10 @@ import time
 
 import ipywidgets
 
-from minigpt import GPT
+from minigpt import GPT, arguments
+from minigpt.arguments import number, takes
 from minigpt.classroom.controls import Announcer, option_slider, slider, text_box
+from minigpt.classroom.doors import a_gpt, as_many, listed, token
 from minigpt.classroom.model_changes import when_trained
 from minigpt.classroom.plots import token_label
 from minigpt.classroom.widgets import Card, Explorer, Page, error_box, group, guarded, typed
@@ -137,11 +139,13 @@ class Talk(Card):
         )
 
 
+@takes(gpt=a_gpt, prompt=arguments.text)
 def talk(gpt: GPT, prompt: str = "It is a truth") -> Talk:
     """A box to type a prompt into, and what `gpt` makes of it."""
     return Talk(gpt, prompt)
 
 
+@takes(gpt=a_gpt, prompt=arguments.text)
 def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
     """Bars of the likeliest next tokens, which follow the prompt, the sliders, and the training."""
     def draw(prompt, **chosen):
@@ -157,6 +161,8 @@ def next_token(gpt: GPT, prompt: str = "It is a truth universally") -> Explorer:
     return explorer
 
 
+@takes(as_many("probabilities", "tokens"), tokens=listed("tokens", token, low=1),
+       probabilities=listed("probabilities", number(0)))
 def probability_bars(tokens: list[bytes], probabilities: list[float]) -> Page:
     """Tokens and their probabilities as bars of HTML.
 

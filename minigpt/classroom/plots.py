@@ -31,6 +31,10 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from PIL import Image
 
+from minigpt import arguments
+from minigpt.arguments import flag, instance, integer, number, or_none, shown, takes
+from minigpt.classroom.doors import array, in_order, listed, token
+
 SMALLEST_FONT = 13          # points
 CSS_PIXELS = 100            # how wide an inch of figure is on the page
 SHARPNESS = 1.2            # image pixels for each CSS pixel, so that a zoomed projector stays sharp
@@ -86,6 +90,7 @@ def _stored_colours() -> Image.Image:
     return palette
 
 
+@takes(figure=instance(Figure), alt=instance(str))
 class Picture:
     """A figure with words for those who can't see it: a notebook's image has them as its `alt`.
 
@@ -125,6 +130,10 @@ class Picture:
         return f"Picture: {self.alt}"
 
 
+_inches, _several = number(0, open_low=True), integer(1)
+
+
+@takes(width=_inches, height=_inches, rows=_several, columns=_several)
 def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int = 1, **options):
     """`(figure, axes)` as from `pyplot.subplots`, in the notebooks' look.
 
@@ -140,6 +149,7 @@ def new_figure(width: float = 8, height: float = 4, rows: int = 1, columns: int 
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥"}
 
 
+@takes(token=token)
 def token_label(token: bytes) -> str:
     """A token as one printable line: spaces as ␣, newlines as ⏎, parts of a character in hex.
 
@@ -181,11 +191,6 @@ def _tick_labels(axis, labels: Sequence, **options) -> None:
         label.set_parse_math(False)
 
 
-def _array(values) -> np.ndarray:
-    """Numbers for matplotlib, from a list, an array or a tensor (also one with a gradient)."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)
-
-
 def in_sight(number: float) -> str:
     """Two decimals, or as many as it takes to tell it from 0: 0.33, 0.0003."""
     return f"{number:.2f}" if abs(number) >= 0.005 or number == 0 else f"{number:.1g}"
@@ -193,6 +198,53 @@ def in_sight(number: float) -> str:
 
 # The plots that several notebooks share. Each returns a Picture.
 
+def _series(name, value) -> dict[str, np.ndarray]:
+    """A guard: name -> numbers of a bar each; or the numbers alone."""
+    series = value if isinstance(value, Mapping) else {"": value}
+    if not 1 <= len(series) <= len(HATCHES):
+        raise ValueError(f"{name} must be of 1 to {len(HATCHES)} kinds, not {len(series)}")
+    return {key: array(1)(f"{name}[{key!r}]" if key else name, numbers)
+            for key, numbers in series.items()}
+
+
+def _curves(name, value) -> dict[str, list[np.ndarray]]:
+    """A guard: name -> (x values, y values), as many of both."""
+    instance(Mapping, "a dict, name -> (x values, y values),")(name, value)
+    curves = {}
+    for key, pair in value.items():
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise TypeError(f"{name}[{key!r}] must be (x values, y values), not {shown(pair)}")
+        x, y = curves[key] = [array(1, infinite=True)(f"{name}[{key!r}]", part) for part in pair]
+        if len(x) != len(y):
+            raise ValueError(f"{name}[{key!r}] must have as many y values as x values, {len(x)}, "
+                             f"not {len(y)}")
+    return curves
+
+
+def _heights(name, value) -> dict[str, float]:
+    instance(Mapping, "a dict, name -> height,")(name, value)
+    return {key: number()(f"{name}[{key!r}]", height) for key, height in value.items()}
+
+
+def _number_format(name, value) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f'{name} must be a number format, such as ".2f", not {shown(value)}')
+    try:
+        format(0.0, value)
+    except ValueError:
+        raise ValueError(f'{name} must be a number format, such as ".2f", not '
+                         f"{shown(value)}") from None
+    return value
+
+
+def _number_writer(name, value) -> str | Callable:
+    return value if callable(value) else _number_format(name, value)
+
+
+_labels = listed("labels", low=1)
+
+@takes(labels=_labels, values=_series, alt=instance(str), title=arguments.text,
+       value_label=arguments.text, show_values=_number_writer, limit=number(optional=True))
 def bars(
     labels: Sequence[str],
     values,
@@ -209,11 +261,9 @@ def bars(
     with a hatch of its own. `show_values` is a number format, or a function that writes a number.
     `limit` fixes the end of the axis, so that a picture that moves with a slider keeps its scale.
     """
-    series = values if isinstance(values, Mapping) else {"": values}
-    series = {name: _array(numbers) for name, numbers in series.items()}
-    thickness = 0.8 / len(series)
-    figure, axes = new_figure(8, max(2.2, 1.0 + len(labels) * max(0.32, 0.28 * len(series))))
-    for i, (name, numbers) in enumerate(series.items()):
+    thickness = 0.8 / len(values)
+    figure, axes = new_figure(8, max(2.2, 1.0 + len(labels) * max(0.32, 0.28 * len(values))))
+    for i, (name, numbers) in enumerate(values.items()):
         if numbers.shape != (len(labels),):
             raise ValueError(
                 f"values must be one number for each of the {len(labels)} labels, not "
@@ -237,17 +287,21 @@ def bars(
         )
     _tick_labels(axes.yaxis, labels)
     axes.set(
-        title=title, xlabel=value_label, xlim=(min(0, *(n.min() for n in series.values())), limit)
+        title=title, xlabel=value_label, xlim=(min(0, *(n.min() for n in values.values())), limit)
     )
     axes.margins(x=0.12)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.locator_params(axis="x", nbins=5)  # a few ticks: each costs time while a slider is dragged
-    if len(series) > 1:
+    if len(values) > 1:
         axes.legend(loc="best")
     return Picture(figure, alt)
 
 
+@takes(in_order("low", "high"), matrix=array(2, infinite=True), row_labels=_labels,
+       column_labels=_labels, alt=instance(str), title=arguments.text, row_label=arguments.text,
+       column_label=arguments.text, value_label=arguments.text, low=number(optional=True),
+       high=number(optional=True), show_values=or_none(_number_format))
 def heat_map(
     matrix,
     row_labels: Sequence[str],
@@ -267,7 +321,6 @@ def heat_map(
     `show_values` is a number format such as ".2f": where the cells are large enough, the numbers
     stand in them.
     """
-    matrix = _array(matrix)
     rows, columns = len(row_labels), len(column_labels)
     if matrix.shape != (rows, columns):
         raise ValueError(
@@ -295,6 +348,9 @@ def heat_map(
     return Picture(figure, alt)
 
 
+@takes(series=_curves, alt=instance(str), x_label=arguments.text, y_label=arguments.text,
+       title=arguments.text, levels=or_none(_heights), log_x=flag, log_y=flag,
+       markers=or_none(flag))
 def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, title: str = "",
           levels: Mapping[str, float] | None = None, log_x: bool = False, log_y: bool = False,
           markers: bool | None = None) -> Picture:
@@ -306,7 +362,6 @@ def lines(series: Mapping[str, tuple], *, alt: str, x_label: str, y_label: str, 
     """
     figure, axes = new_figure(8, 4)
     for i, (name, (x, y)) in enumerate(series.items()):
-        x, y = _array(x), _array(y)
         marked = len(x) <= 30 if markers is None else markers
         axes.plot(x, y, label=drawable(name), color=PALETTE[i % 7], linestyle=DASHES[i % 7],
                   marker=MARKERS[i % 7] if marked else None)

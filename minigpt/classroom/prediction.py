@@ -19,10 +19,12 @@ from pathlib import Path
 import ipywidgets
 
 from minigpt import arguments, files
-from minigpt.arguments import takes
+from minigpt.arguments import nonempty_text, or_none, shown, takes
 from minigpt.classroom import questions
 from minigpt.classroom.controls import Announcer, TextBox
+from minigpt.classroom.doors import listed
 from minigpt.classroom.numerals import readings
+from minigpt.classroom.plots import counted
 from minigpt.classroom.questions import Question
 from minigpt.classroom.widgets import Card, Page, guarded, prose, styled, typed
 
@@ -143,12 +145,14 @@ def export_predictions(path, name: str = "") -> Path:
     It is written whole or not at all. One row a question, with the columns name (yours, or what you
     like), notebook, question (its key), text (its words), answer, right (True or False), tries,
     time (of the first answer, UTC). A file among the answers that holds none is named and left out.
-    Raises ValueError for another kind of file, for one in the folder of the answers and for one
-    that is there and is no such export; OSError naming the file where it cannot be written; the one
-    that was there is then unchanged.
+    An earlier export of the same answers, under the same name, is replaced. Raises ValueError for
+    another kind of file, for one in the folder of the answers and for one that is there and holds
+    anything else, such as the answers of others; OSError naming the file where it cannot be
+    written; the one that was there is then unchanged.
     """
-    _check_export(path)
+    _check_place(path)
     rows = [{"name": name} | record for record in _all_records().values()]
+    _check_nothing_lost(path, rows)
     if path.suffix == ".json":
         text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
     else:
@@ -161,28 +165,52 @@ def export_predictions(path, name: str = "") -> Path:
     return path
 
 
-def _check_export(path: Path) -> None:
+def _check_place(path: Path) -> None:
     if path.suffix not in (".json", ".csv"):
         raise ValueError(f"path must end in .json or .csv, not {path.name!r}")
     # By its own name, and by the one that it is a link to.
     if FOLDER.resolve() in (path.parent.resolve(), path.resolve().parent):
         raise ValueError(f"path must be outside of {FOLDER}, where the answers are kept, "
                          f"not {str(path)!r}")
-    if path.is_file() and not _is_export(path):
+
+
+def _check_nothing_lost(path: Path, rows: list[dict]) -> None:
+    """Raises ValueError where the file holds anything that these rows lack."""
+    if not path.is_file():
+        return
+    exported = _exported_rows(path)
+    if exported is None:
         raise ValueError(f"path must be a new file or an earlier export, and {path} is neither: "
                          "it is left as it is")
+    kept = set(map(_answered, rows))
+    lost = [row for row in exported if _answered(row) not in kept]
+    if lost:
+        raise ValueError(f"path must be a new file or an earlier export of these answers, and "
+                         f"{path} holds {counted(len(lost), 'other row')}, the first of the name "
+                         f"{shown(lost[0]['name'])}: it is left as it is, choose another name")
 
 
-def _is_export(path: Path) -> bool:
-    """Whether nothing is lost when an export takes the place of this file."""
+def _exported_rows(path: Path) -> list[dict] | None:
+    """The rows of an export, none of an empty file; None for a file that is no export."""
     try:
-        text = path.read_text(encoding="utf-8")
-        if not text or path.suffix == ".csv":
-            return not text or text.splitlines()[0] == ",".join(EXPORTED)
-        rows = json.loads(text)
-        return isinstance(rows, list) and all(row.keys() == set(EXPORTED) for row in rows)
-    except (ValueError, AttributeError, RecursionError):
-        return False
+        text = path.read_bytes().decode()
+        if not text:
+            return []
+        if path.suffix == ".json":
+            rows = json.loads(text)
+        else:
+            # What is more in a row than its columns has the name None.
+            table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            rows = list(table) if table.fieldnames == list(EXPORTED) else None
+        whole = isinstance(rows, list) and all(row.keys() == set(EXPORTED) for row in rows)
+        return rows if whole else None
+    except (ValueError, AttributeError, RecursionError, csv.Error):
+        return None
+
+
+def _answered(row: dict) -> tuple:
+    """All that stays of an exported row while its question is answered again."""
+    return tuple(str(row[column]) for column in EXPORTED if column != "tries")
 
 
 def _all_records() -> dict[str, dict]:
@@ -302,6 +330,40 @@ class Number(Prediction):
             self.answer(text.strip())
 
 
+def _options(name, value) -> dict[str, str | bool]:
+    """A guard: option -> why it is tempting, or True."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, option -> why it is tempting, and True for the "
+                        f"right one, not {shown(value)}")
+    for option, reason in value.items():
+        nonempty_text(f"an option in {name}", option)
+        if not isinstance(reason, str) and reason is not True:
+            raise TypeError(f"{name}[{option!r}] must be a str that says why it is tempting, or "
+                            f"True for the right one, not {shown(reason)}")
+        if reason is not True:
+            arguments.text(f"{name}[{option!r}]", reason)
+    return dict(value)
+
+
+def _tempting(name, value) -> dict[float, str]:
+    """A guard: wrong number -> why it is tempting."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, wrong number -> why it is tempting, "
+                        f"not {shown(value)}")
+    return {arguments.number()(f"a number in {name}", wrong):
+            arguments.text(f"{name}[{wrong!r}]", reason) for wrong, reason in value.items()}
+
+
+def _question_with_answers(given: dict) -> None:
+    """A relation: what an answer is to be compared with belongs to a question of one's own."""
+    own = [name for name in ("answers", "number", "tempting") if given[name] is not None]
+    if own and given["question"] is None:
+        raise ValueError(f"question must be given where {own[0]} is, not None")
+
+
+@takes(_question_with_answers, key=nonempty_text, question=or_none(nonempty_text),
+       answers=or_none(_options), why=arguments.text, number=arguments.number(optional=True),
+       tolerance=arguments.number(low=0), tempting=or_none(_tempting))
 def predict(key: str, question: str | None = None, answers: Mapping | None = None, *, why: str = "",
             number: float | None = None, tolerance: float = 0.0,
             tempting: Mapping[float, str] | None = None) -> Prediction:
@@ -318,7 +380,7 @@ def predict(key: str, question: str | None = None, answers: Mapping | None = Non
         asked = questions.find(questions.bank(), key, "questions")
     else:
         asked = Question(
-            this_notebook(), key, question, answers, number, tolerance, dict(tempting or {}), why
+            this_notebook(), key, question, answers, number, tolerance, tempting or {}, why
         )
     _asked[asked.notebook] = None
     return Number(asked) if asked.answers is None else Choice(asked)
@@ -349,6 +411,7 @@ def _bullets(items) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
+@takes(key=nonempty_text, texts=listed("hints", nonempty_text))
 def hints(key: str, *texts: str) -> Page:
     """Hints that open one at a time, each inside the one before it.
 

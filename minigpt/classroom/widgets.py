@@ -23,6 +23,7 @@ from pathlib import Path
 import ipywidgets
 from IPython.display import Markdown
 
+from minigpt.arguments import flag, instance, number, shown, takes
 from minigpt.classroom.controls import STATIC, TextBox
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -38,6 +39,7 @@ def styled(content: str) -> str:
     return f"<style>{PARTS}</style>{content}" if 'class="minigpt-' in content else content
 
 
+@takes(html=instance(str), words=instance(str))
 class Page:
     """HTML to show in a notebook, and plain words for where there is no HTML."""
 
@@ -150,6 +152,23 @@ class Source(Markdown):
 
 # Explorers: controls, and a picture that follows them.
 
+def _some_controls(name, value) -> Mapping[str, ipywidgets.Widget]:
+    instance(Mapping, "a dict, name -> control,")(name, value)
+    for key, control in value.items():
+        instance(str, "a dict of names, each a str,")(name, key)
+        if not hasattr(control, "value") or not hasattr(control, "observe"):
+            raise TypeError(f"{name}[{key!r}] must be a control with a value, such as a slider, "
+                            f"not {shown(control)}")
+    return value
+
+
+def _a_function(name, value) -> Callable:
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, not {shown(value)}")
+    return value
+
+
+@takes(draw=_a_function, controls=_some_controls, wait=number(0), beside=flag)
 class Explorer(Card):
     """Controls above a picture that follows them; with no kernel, the picture at first values.
 

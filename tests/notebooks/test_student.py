@@ -203,7 +203,14 @@ def test_what_the_teacher_changed_stays_without_the_outputs(teachers):
     assert "left as it is" in teachers.write()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "notes"])
+@pytest.mark.parametrize("content", [
+    "", "{", "[]", "{}", "5", "null", "notes", "[" * 100_000, '{"nbformat": "x"}', '{"nbformat": 99}',
+    '{"nbformat": 3, "worksheets": 5}', '{"nbformat": 4, "nbformat_minor": 5, "metadata": 5, "cells": 5}',
+    '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [5]}',
+    '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code", "source": "", "metadata": {}}]}',
+    '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "raw", "source": "", "metadata": 5}]}',
+    '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code", "source": 5}]}'],
+    ids=range(16))
 @pytest.mark.parametrize("edition", [student, teach])
 def test_a_file_that_is_no_notebook_is_left_alone(edition, content, tmp_path):
     folder = Folder(tmp_path, edition)
@@ -211,6 +218,15 @@ def test_a_file_that_is_no_notebook_is_left_alone(edition, content, tmp_path):
     folder.copy.write_text(content)
     assert "left as it is, and it is no notebook" in folder.write()
     assert folder.copy.read_text() == content
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("make, said", [(os.mkdir, "is a folder, not a notebook"), (os.mkfifo, "is not an ordinary file")])
+def test_what_is_no_file_is_named(students, make, said):
+    students.target.mkdir(parents=True)
+    make(students.copy)
+    with pytest.raises(OSError, match=said):
+        students.write()
 
 
 OTHER = {student: teach, teach: student}
@@ -314,11 +330,54 @@ def test_the_command_writes_into_the_folder_that_it_names(module, folder, tmp_pa
     assert sorted(path.name for path in (tmp_path / folder).iterdir()) == [path.name for path in NOTEBOOKS]
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "student").write_text("a file")
-    run = command("student", cwd=tmp_path)
-    assert run.returncode == 1 and "The students' copies could not be written" in run.stderr
-    assert "student" in run.stderr and "Traceback" not in run.stderr
+@pytest.fixture
+def told(tmp_path, monkeypatch, capsys):
+    """The command line of the students' copies, in an empty folder: (exit status, what it says of what is wrong)."""
+    Folder(tmp_path, student)
+    monkeypatch.setattr(editions.corpus, "data_folder", lambda: tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["student", *words])
+        try:
+            code = student.main()
+        except SystemExit as ended:
+            code = ended.code
+        return code, capsys.readouterr().err
+    return run
+
+
+@pytest.mark.parametrize("word", ["b.txt", "b.txt/inside", "a link"])
+def test_a_folder_that_is_none_is_named(told, word):
+    Path("b.txt").write_text("a file")
+    Path("a link").symlink_to("nowhere")
+    place = word.removesuffix("/inside")
+    assert told(word) == (
+        1, f"The students' copies could not be written: {place} is there and is no folder: name another one\n")
+
+
+def test_a_folder_that_cannot_be_made_is_named_and_has_no_number(told):
+    name = "x" * 300
+    assert told(name) == (
+        1, f"The students' copies could not be written: cannot make the folder {name}: File name too long\n")
+
+
+@pytest.mark.parametrize("word", ["", " ", "-", "~nobody-has-this-name/b"])
+def test_a_word_that_names_no_folder_is_refused(told, tmp_path, word):
+    before = sorted(tmp_path.rglob("*"))
+    code, said = told(word)
+    assert code == 2 and "argument folder: " in said and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device that is always full")
+def test_where_nothing_can_be_said_the_command_ends_with_a_sentence(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([sys.executable, "-m", "minigpt.classroom.student"], cwd=tmp_path, stdout=full,
+                             stderr=subprocess.PIPE, text=True, timeout=300, env=env)
+    assert (run.returncode, run.stderr) == (
+        1, "Standard output can't be written: No space left on device. What was done is done.\n")
+    assert len(list((tmp_path / "student").glob("*.ipynb"))) == len(NOTEBOOKS)
 
 
 def command(module, *arguments, cwd):

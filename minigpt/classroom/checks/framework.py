@@ -31,7 +31,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from minigpt.arguments import shown
+from minigpt.arguments import TRAINING_SEED, or_none, shown
 from minigpt.classroom.checks import guards
 from minigpt.classroom.checks.passed import note
 
@@ -64,6 +64,7 @@ def check(success: str, repeatable: bool = True):
     def decorate(body):
         @functools.wraps(body)
         def run(student, seed: int | None = None) -> None:
+            seed = or_none(TRAINING_SEED)("seed", seed)
             seed = fresh_seed() if seed is None else seed
             name = getattr(student, "__name__", "")
             note(name, good=False)

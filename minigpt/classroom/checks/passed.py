@@ -1,8 +1,11 @@
 """Which exercises are solved in this kernel: a student who skipped one can go on all the same."""
 
+from minigpt.arguments import instance, takes
+
 _passed: set[str] = set()
 
 
+@takes(name=instance(str, "the name of a function or class, as a str,"))
 def passed(name: str) -> bool:
     """Whether the function or class called `name` passed its check when it was last checked.
 
