@@ -171,7 +171,8 @@ def my_answer(values, t, k, p):
     first = _largest(values)
     if t == 0:
         return torch.zeros_like(values).scatter_(-1, values.argmax(-1, keepdim=True), 1.0)
-    t = max(t, torch.finfo(values.dtype).tiny)
+    ends = torch.finfo(values.dtype)
+    t = min(max(t, ends.tiny), ends.max)
     result = ((values - first) / t).softmax(-1)
     if k is None and p is None:
         return result
@@ -181,7 +182,7 @@ def my_answer(values, t, k, p):
     if p is not None:
         a /= a.sum(-1, keepdim=True)
         before = a.cumsum(-1) - a
-        a[before >= p] = 0
+        a[before >= max(p, ends.tiny)] = 0
     a /= a.sum(-1, keepdim=True)
     return torch.zeros_like(result).scatter_(-1, b, a)
 '''

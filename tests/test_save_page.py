@@ -125,7 +125,7 @@ def test_what_is_known_of_a_model_is_kept_in_its_file_and_stands_in_its_page(tmp
     gpt = GPT.from_files([tmp_path / "größe.txt"], vocab_size=260, d_model=8, n_heads=2, n_layers=1, d_ff=0, context_length=8)
     history = gpt.train(steps=3, batch_size=2, progress=False)
     gpt.train(steps=2, batch_size=2, progress=False)
-    assert gpt.about == About("größe.txt", gpt.training_text.n_bytes, 5, gpt.about.held_out_loss)
+    assert gpt.about == About("größe.txt", gpt.training_text.n_bytes, 5, gpt.about.held_out_loss, windows_read=10)
     assert gpt.about.held_out_loss != history.val_loss[-1]
     gpt.save(tmp_path / "model.safetensors")
     loaded = GPT.load(tmp_path / "model.safetensors")
