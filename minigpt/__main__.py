@@ -19,7 +19,7 @@ from minigpt.tokenizer import METHODS
 from minigpt.train_command import OUT, RECIPE
 from minigpt.train_command import train as train_command
 from minigpt.training_state import TrainingDiverged
-from minigpt.typed import one_file, piped_prompt, text_files
+from minigpt.typed import STANDARD_INPUT, one_file, piped_prompt, text_files
 from minigpt.version import __version__
 
 FRACTIONS = ("dropout", "learning_rate", "label_smoothing")
@@ -86,8 +86,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _words(word: str) -> str:
+    """What was typed, where the locale of C has made no characters of it."""
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError:
+        return word
+
+
 def _path(word: str) -> Path:
     try:
+        if word == STANDARD_INPUT:
+            raise ValueError(f"path must be the path of a file, not {word!r}")
         return arguments.path("path", word)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
@@ -140,7 +150,8 @@ def _add_train(train: argparse.ArgumentParser) -> None:
 
 def _add_sample(sample: argparse.ArgumentParser) -> None:
     sample.add_argument("model", type=_model)
-    sample.add_argument("--prompt", help="default: what is piped in, else the empty prompt")
+    sample.add_argument("--prompt", type=_words,
+                        help="default: what is piped in, else the empty prompt")
     sample.add_argument("--max-new-tokens", type=int, default=200, help="default: 200")
     sample.add_argument("--temperature", type=float, default=0.8,
                         help="0 is greedy (default: 0.8)")
@@ -164,7 +175,7 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 def _add_page(page: argparse.ArgumentParser) -> None:
     page.add_argument("model", type=_model)
     page.add_argument("page", type=_path, help="where the page goes (.html)")
-    page.add_argument("--title", help="what stands above it")
+    page.add_argument("--title", type=_words, help="what stands above it")
     page.set_defaults(command=_page)
 
 

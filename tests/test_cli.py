@@ -347,3 +347,20 @@ def open_pipe_without_a_reader():
     reading, writing = os.pipe()
     os.close(reading)
     return open(writing, "wb")
+
+
+def test_what_is_typed_is_utf_8_in_the_c_locale_too(trained):
+    words = (str(trained[0]), "--seed", "1", "--max-new-tokens", "1")
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    prompts = [b"--prompt=\xc3\xa9"] if os.name == "posix" else ["--prompt=é"]
+    ended = subprocess.run([sys.executable, "-m", "minigpt", "sample", *words, *prompts], env=environment,
+                           capture_output=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [("train", "austen", "--out", "-"), ("page", "m", "-"), ("sample", "-"),
+                                   ("evaluate", "-", "austen")])
+def test_no_file_is_named_as_standard_input_is(words, capsys):
+    with pytest.raises(SystemExit):
+        main(list(words))
+    assert "path must be the path of a file, not '-'" in capsys.readouterr().err
