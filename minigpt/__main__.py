@@ -8,13 +8,13 @@ import argparse
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from minigpt import arguments, corpus, presets
+from minigpt.console import give_up, sentence, tell
 from minigpt.gpt import GPT, SIZES
 from minigpt.model import POSITIONS
-from minigpt.progress import handled, tell
+from minigpt.progress import handled
 from minigpt.tokenizer import METHODS
 from minigpt.train_command import OUT, RECIPE
 from minigpt.train_command import train as train_command
@@ -40,7 +40,7 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:                     # whoever reads, as "head" does, has enough
         return 0
     except (ValueError, TypeError, OSError, MemoryError, TrainingDiverged) as error:
-        tell(f"minigpt: {_sentence(error)}")
+        tell(f"minigpt: {sentence(error)}")
         return 2
     except KeyboardInterrupt:
         tell("minigpt: stopped")
@@ -50,12 +50,11 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _close_output() -> None:
-    """What cannot be written is given up: Python would complain of it once more at its end."""
+    """What is printed is written, or given up."""
     try:
         print(end="", flush=True)
     except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up(sys.stdout)
 
 
 def _end(number, frame) -> None:
@@ -63,13 +62,6 @@ def _end(number, frame) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
-
-
-def _sentence(error: Exception) -> str:
-    """What an error says; of an OSError without its number."""
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 # ---- what may be typed ---------------------------------------------------------------------------

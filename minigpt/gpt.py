@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from minigpt import arguments, batches, corpus, files, page, presets, sampling, token_file
 from minigpt.about import About
-from minigpt.alone import ALONE
 from minigpt.arguments import (
     SEED,
     TRAINING_SEED,
@@ -39,7 +38,7 @@ from minigpt.progress import History, shown_bar, stop_request, until_stopped, wi
 from minigpt.sampling import SETTINGS, last_logits, next_token_probs
 from minigpt.tokenizer import VOCABULARY, Tokenizer
 from minigpt.training import BUDGET, Report, check_budget, evaluate, training_loop
-from minigpt.training_state import TrainingState, check_rows, check_trainable
+from minigpt.training_state import TrainingState
 
 KIND = "minigpt model"
 SIZES = ("vocab_size", "method",
@@ -233,8 +232,8 @@ class GPT:
             budget = presets.preset(preset).budget
             steps, seconds = budget.get("steps"), budget.get("seconds")
         check_budget(steps, seconds)
-        check_rows(recipe, ALONE)
-        check_trainable(_own(self.model))
+        _own(self.model)
+        state = TrainingState(self.model, recipe, seed)
         texts, run, about = (self.training_text, self.validation_text), self.run, self.about
         if text is not None:
             texts = [tokenize(self.tokenizer, part) for part in corpus.split.__wrapped__(text)]
@@ -246,8 +245,7 @@ class GPT:
             raise ValueError("text must be given: this GPT was loaded, and a file holds no "
                              "training text")
         windows_read = run.windows_read if run else about.windows_read or 0
-        batches_before = math.ceil(windows_read / recipe.batch_size)
-        state = TrainingState(self.model, recipe, seed, batches_before)
+        state.batches_before = math.ceil(windows_read / recipe.batch_size)
         loop = training_loop(state, *texts, steps=steps, seconds=seconds, evaluations=evaluations)
         # Nothing was refused. Until here all is as it was.
         (self.training_text, self.validation_text), self.run, self.about = texts, state, about

@@ -4,13 +4,13 @@ To stop loses nothing. All of it reads the reports of a training loop.
 """
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from minigpt.alone import ALONE, GRACE, Alone
+from minigpt.console import tell
 from minigpt.plugins import plugin
 from minigpt.training import Report
 
@@ -88,13 +88,6 @@ def handled(handler: Callable) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
-
-
-def tell(words: str) -> None:
-    """Say it, if somebody listens; from within a signal too."""
-    # The reader may be gone, or the signal came while something else was being printed.
-    with suppress(OSError, RuntimeError, ValueError):
-        print(words, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from contextlib import (
     nullcontext,
     redirect_stderr,
     redirect_stdout,
-    suppress,
 )
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,11 @@ import torch
 
 from minigpt import corpus, files, presets, token_file
 from minigpt.alone import Alone
+from minigpt.console import give_up, tell
 from minigpt.device import find_device
 from minigpt.gpt import GPT, SIZES
 from minigpt.gpt import KIND as MODEL
-from minigpt.progress import StopRequest, stop_request, tell, unhurried, until_stopped
+from minigpt.progress import StopRequest, stop_request, unhurried, until_stopped
 from minigpt.ranks import joined
 from minigpt.run_file import RunFile
 from minigpt.training import BUDGET, training_loop
@@ -78,8 +78,7 @@ class Unheard:
             self._given_up()
 
     def _given_up(self, n_written: int = 0) -> int:
-        with suppress(OSError, ValueError):         # Python itself will write there at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        give_up(self.stream)
         self.stream = io.StringIO()
         return n_written
 

@@ -33,20 +33,15 @@ def check_rows(recipe: Recipe, ranks: Alone) -> None:
                          f"{processes}), not {recipe.batch_size}")
 
 
-def check_trainable(model: GPTModel) -> None:
-    """Raise ValueError for a model that no gradient can reach."""
+def _one_that_trains(given: dict) -> None:
+    check_rows(given["recipe"], given["ranks"])
     if not torch.is_grad_enabled():
         raise ValueError("gradients are switched off here, by torch.no_grad or inference_mode: "
                          "train outside of it")
-    weights = list(model.parameters())
+    weights = list(given["model"].parameters())
     if any(p.is_meta for p in weights) or not any(p.requires_grad for p in weights):
         raise ValueError("model must have weights that can change, not on the device 'meta', nor "
                          "all with requires_grad=False")
-
-
-def _one_that_trains(given: dict) -> None:
-    check_trainable(given["model"])
-    check_rows(given["recipe"], given["ranks"])
 
 
 class TrainingState:

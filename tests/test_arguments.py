@@ -47,7 +47,7 @@ NOT_FOR_USERS = {"Report", "Preset", "TrainingDiverged", "text_file", "heads_div
 INSIDE = {"attention", "rotations", "rotate", "KeyValueCache", "KeyValueCache.append", "MultiHeadAttention.forward",
           "MultiHeadAttention.with_weights", "FeedForward.forward", "TransformerBlock.forward",
           "TransformerBlock.with_weights", "evaluating", "train_step", "next_batch", "share_of_peak", "evaluate_if_due", "report",
-          "dropout_seeded", "parts", "write_ids", "check_rows", "check_budget", "check_trainable",
+          "dropout_seeded", "parts", "write_ids", "check_rows", "check_budget",
           "make_optimizers", "TrainingState.check", "TrainingState.watched",
           "last_logits", "draw"}
 

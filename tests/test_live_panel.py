@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -246,33 +247,40 @@ def it_goes_on(live) -> bool:
     return live.gpt.model is model
 
 
-def test_a_text_that_cannot_be_read_leaves_the_last_training_and_its_buttons(trained, tmp_path):
-    before = what_is_there(trained)
+@contextmanager
+def the_last_training_is_left(live):
+    """In here another one fails before it begins; whatever the last one has left is still there then, and is gone on with."""
+    before = what_is_there(live)
     assert before[-2:] == (None, None)
-    trained.controls["file"].value = str(tmp_path / "missing.txt")
-    trained.start()
-    trained.wait(60)
-    assert trained.state == "failed" and "there is no file" in trained.status.value
-    assert what_is_there(trained) == before
-    assert it_goes_on(trained)
+    yield
+    live.wait(60)
+    assert what_is_there(live) == before
+    assert it_goes_on(live)
+
+
+def test_a_text_that_cannot_be_read_leaves_the_last_training_and_its_buttons(trained, tmp_path):
+    with the_last_training_is_left(trained):
+        trained.controls["file"].value = str(tmp_path / "missing.txt")
+        trained.start()
+        trained.wait(60)
+        assert trained.state == "failed" and "there is no file" in trained.status.value
 
 
 def test_a_stop_in_preparing_leaves_the_last_training_and_its_buttons(trained, monkeypatch):
-    before, going_on, made = what_is_there(trained), threading.Event(), GPT.from_files
+    going_on, made = threading.Event(), GPT.from_files
 
     def slowly(*arguments, **keywords):
         going_on.wait(60)
         return made(*arguments, **keywords)
 
     monkeypatch.setattr(GPT, "from_files", slowly)
-    trained.start()
-    assert trained.state == "preparing" and trained.go_on_button.layout.display == "none"
-    trained.stop()
-    going_on.set()
-    trained.wait(60)
-    assert trained.state == "ready" and "Stopped before it began" in trained.status.value
-    assert what_is_there(trained) == before
-    assert it_goes_on(trained)
+    with the_last_training_is_left(trained):
+        trained.start()
+        assert trained.state == "preparing" and trained.go_on_button.layout.display == "none"
+        trained.stop()
+        going_on.set()
+        trained.wait(60)
+        assert trained.state == "ready" and "Stopped before it began" in trained.status.value
 
 
 def test_an_error_in_a_step_leaves_nothing_to_go_on_with(trained, monkeypatch):

@@ -20,7 +20,7 @@ import nbformat
 from sphinx.cmd.build import build_main
 
 import minigpt
-from minigpt.classroom.console import say, sentence, typed_folder
+from minigpt.console import say, sentence, typed_folder
 from tools.folders import LITTER, made_anew, others_work, read_list, some, write_list
 
 ROOT = Path(__file__).resolve().parents[1]

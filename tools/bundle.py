@@ -20,7 +20,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-from minigpt.classroom.console import say, sentence, typed_folder
+from minigpt.console import say, sentence, typed_folder
 from tools.folders import LITTER, made_anew, others_work, read_list, some, write_list
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,7 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from minigpt import corpus
 from minigpt.classroom import editions, student
-from minigpt.classroom.console import say
+from minigpt.console import say
 from minigpt.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 
 from minigpt import corpus
-from minigpt.classroom.console import say, sentence, typed_folder
+from minigpt.console import say, sentence, typed_folder
 from minigpt.files import read_ordinary, write_atomically
 
 # edition(notebook) makes a copy; renewed(there, fresh) says what becomes of the one that is there,

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tornado.netutil import bind_sockets
 
-from minigpt.classroom.console import say
 from minigpt.classroom.wall.server import Wall
 from minigpt.classroom.wall.store import Store
 from minigpt.classroom.wall.words import unguessable
+from minigpt.console import say
 
 FOLDER = Path.cwd() / "wall"
 PORT = 8800

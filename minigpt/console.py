@@ -1,8 +1,9 @@
-"""What a command is told, and what it says once its work is done."""
+"""What a command is told, and what it says, also where nobody listens any more."""
 
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -23,6 +24,19 @@ def sentence(error: Exception) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
+def give_up(stream) -> None:
+    """Nothing that `stream` still holds is written: Python would complain of it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def tell(words: str) -> None:
+    """Say it beside the output, if somebody listens; from within a signal too."""
+    # The reader may be gone, or the signal came while something else was being printed.
+    with suppress(OSError, RuntimeError, ValueError):
+        print(words, file=sys.stderr, flush=True)
+
+
 def say(words: str) -> None:
     """Print it. Who reads may have enough, as "head" does: what was done is done all the same.
 
@@ -31,7 +45,6 @@ def say(words: str) -> None:
     try:
         print(words, flush=True)
     except OSError as error:
-        # Python flushes once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
             sys.exit(f"Standard output can't be written: {sentence(error)}. What was done is done.")
