@@ -201,7 +201,7 @@ def test_a_batch_has_a_row_for_each_of_its_parts():
 
 def test_a_model_in_16_bits_is_measured_in_32():
     """A sum of many losses is more than 16 bits hold."""
-    model, text = a_model(vocab_size=V, context_length=1024, n_layers=1), a_text(60_000)
+    model, text = a_model(vocab_size=1000, context_length=1024), a_text(60_000)
     exact = evaluate(model, text)
     assert evaluate(model.half(), text) == pytest.approx(exact, rel=0.01)
 
